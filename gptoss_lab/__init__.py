@@ -1,0 +1,43 @@
+"""gptoss-lab: gpt-oss on an ordinary CPU, with everything visible.
+
+    import gptoss_lab as lab
+
+    model = lab.load()                              # the embedded model, offline
+    reply = model.chat("What is 38 + 57?", effort="high")
+    lab.views.routing(model.trace(reply))
+
+Names arrive when they are first used, so that importing the package costs next to nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gptoss_lab.harmony import Message as Message
+    from gptoss_lab.session import Model as Model
+    from gptoss_lab.session import load as load
+    from gptoss_lab.trace import Trace as Trace
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "load": "gptoss_lab.session",
+    "Model": "gptoss_lab.session",
+    "Message": "gptoss_lab.harmony",
+    "Trace": "gptoss_lab.trace",
+}
+_SUBMODULES = ("analyses", "checkpoint", "config", "harmony", "hooks", "mxfp4", "tokenizer", "views")
+
+__all__ = ["__version__", *_HOMES, *_SUBMODULES]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    if name in _SUBMODULES:
+        return import_module(f"gptoss_lab.{name}")
+    raise AttributeError(f"module 'gptoss_lab' has no attribute {name!r}; it offers {', '.join(__all__)}")
+
+
+def __dir__() -> list[str]:
+    return list(__all__)
