@@ -1,8 +1,8 @@
 """MXFP4, the number format of gpt-oss's experts: its definition, in plain torch.
 
-Thirty-two consecutive values of a row share one power-of-two scale. Each value is one of sixteen (E2M1: a sign, two bits of
-exponent, one of mantissa); two stand in a byte, the first in the low nibble; the scale is a byte s that means 2^(s - 127)
-(E8M0). The kernels are held to this file.
+Thirty-two consecutive values of a row share one power-of-two scale. Each value is one of sixteen (E2M1: a sign, two
+bits of exponent, one of mantissa); two stand in a byte, the first in the low nibble; the scale is a byte s that means
+2^(s - 127) (E8M0). The kernels are held to this file.
 
 Source: OCP Microscaling Formats (MX) Specification v1.0, sections 5.3.3 (FP4) and 5.4.1 (E8M0).
 """

@@ -60,8 +60,8 @@ class Trace:
     def routing(self) -> "pd.DataFrame":
         """A row for every layer, token and chosen expert.
 
-        Columns: position, token (its id), text, role, channel, section, layer, rank, expert, weight, margin (of the layer's
-        choice, in router logits).
+        Columns: position, token (its id), text, role, channel, section, layer, rank, expert, weight, margin (of the
+        layer's choice, in router logits).
         """
         import pandas as pd
 

@@ -1,7 +1,7 @@
 """What a gpt-oss model consists of: its tensors, by name.
 
-Matrices are [out, in] and keep the type in which they are stored (bfloat16 or float32), so that they can stay on the disk
-that they are mapped from. Experts are packed (`Mxfp4`) or plain. Vectors are float32.
+Matrices are [out, in] and keep the type in which they are stored (bfloat16 or float32), so that they can stay on the
+disk that they are mapped from. Experts are packed (`Mxfp4`) or plain. Vectors are float32.
 """
 
 from collections.abc import Callable

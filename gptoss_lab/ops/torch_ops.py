@@ -1,0 +1,103 @@
+"""The operations in plain torch: what each one means. Differentiable, on any device.
+
+Packed experts are decoded one at a time, as they are used, so that a checkpoint never stands unpacked in memory.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from gptoss_lab import mxfp4
+from gptoss_lab.mxfp4 import Mxfp4
+from gptoss_lab.ops import Context
+from gptoss_lab.weights import LayerWeights
+
+
+def rms_norm(x: Tensor, gain: Tensor, eps: float) -> Tensor:
+    return x / rms(x, eps) * gain
+
+
+def rms(x: Tensor, eps: float) -> Tensor:
+    """sqrt(mean(x^2) + eps) over the last axis, which stays, of length 1."""
+    return (x.square().mean(dim=-1, keepdim=True) + eps).sqrt()
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return functional.linear(x, weight.to(x.dtype), bias)
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    first, second = x.chunk(2, dim=-1)
+    cos, sin = cos[:, None, :], sin[:, None, :]  # one angle for all heads
+    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+
+
+def attention(q: Tensor, context: Context, sinks: Tensor, window: int | None) -> Tensor:
+    keys, values = context.tensors()
+    scores = attention_scores(q, keys, context.start, window)
+    pattern, _ = softmax_with_sink(scores, sinks)
+    return mix_values(pattern, values)
+
+
+def attention_scores(q: Tensor, keys: Tensor, start: int, window: int | None) -> Tensor:
+    """Scaled and masked scores, [batch, head, q_pos, k_pos]; what a query may not see is minus infinity.
+
+    q: [batch, q_pos, head, d_head], the first query at absolute position `start`. keys: [batch, k_pos, kv_head,
+    d_head].
+    """
+    n_heads, n_kv_heads = q.shape[2], keys.shape[2]
+    # heads that share a key-value head stand together: [batch, kv_head, group, pos, d_head]
+    grouped = q.transpose(1, 2).unflatten(1, (n_kv_heads, n_heads // n_kv_heads))
+    scores = grouped @ keys.transpose(1, 2).unsqueeze(2).mT * q.shape[-1] ** -0.5
+    q_pos = torch.arange(start, start + q.shape[1], device=q.device)[:, None]
+    k_pos = torch.arange(keys.shape[1], device=q.device)
+    hidden = k_pos > q_pos
+    if window is not None:
+        hidden = hidden | (k_pos <= q_pos - window)
+    return scores.flatten(1, 2).masked_fill(hidden, -torch.inf)
+
+
+def softmax_with_sink(scores: Tensor, sinks: Tensor) -> tuple[Tensor, Tensor]:
+    """The attention pattern and the mass that the sink takes, which together sum to one.
+
+    scores: [batch, head, q_pos, k_pos]. sinks: [head]. Returns [batch, head, q_pos, k_pos] and [batch, head, q_pos].
+    """
+    sink = sinks[None, :, None, None].expand(*scores.shape[:-1], 1)
+    probabilities = torch.cat((scores, sink), dim=-1).softmax(dim=-1)
+    return probabilities[..., :-1], probabilities[..., -1]
+
+
+def mix_values(pattern: Tensor, values: Tensor) -> Tensor:
+    """z [batch, q_pos, head, d_head] from pattern [batch, head, q_pos, k_pos] and values [batch, k_pos, kv_head,
+    d_head].
+    """
+    grouped = pattern.unflatten(1, (values.shape[2], -1))
+    return (grouped @ values.transpose(1, 2).unsqueeze(2)).flatten(1, 2).transpose(1, 2)
+
+
+def expert_shares(x: Tensor, indices: Tensor, weights: Tensor, layer: LayerWeights, swiglu_limit: float) -> Tensor:
+    n_tokens, k = indices.shape
+    chosen = indices.flatten()
+    by_expert = chosen.argsort(stable=True)
+    counts = chosen.bincount(minlength=len(layer.gate_up_bias)).tolist()
+    inputs = x[by_expert // k].split(counts)
+    outputs = [_expert(expert, rows, layer, swiglu_limit) for expert, rows in enumerate(inputs) if len(rows)]
+    shares = torch.cat(outputs)[by_expert.argsort()].unflatten(0, (n_tokens, k))
+    return shares * weights.unsqueeze(-1)
+
+
+def swiglu(hidden: Tensor, limit: float) -> Tensor:
+    """gpt-oss's clamped SwiGLU: hidden [..., 2 * d_mlp], gate and up interleaved -> [..., d_mlp]."""
+    gate, up = hidden.unflatten(-1, (-1, 2)).unbind(-1)
+    gate = gate.clamp(max=limit)
+    up = up.clamp(min=-limit, max=limit)
+    return gate * torch.sigmoid(1.702 * gate) * (up + 1)
+
+
+def _expert(expert: int, x: Tensor, layer: LayerWeights, swiglu_limit: float) -> Tensor:
+    hidden = linear(x, _matrix(layer.gate_up, expert), layer.gate_up_bias[expert])
+    return linear(swiglu(hidden, swiglu_limit), _matrix(layer.down, expert), layer.down_bias[expert])
+
+
+def _matrix(experts: Mxfp4 | Tensor, expert: int) -> Tensor:
+    return mxfp4.decode(experts[expert]) if isinstance(experts, Mxfp4) else experts[expert]
