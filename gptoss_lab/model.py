@@ -6,7 +6,7 @@ Axes: batch, pos (new tokens), k_pos (all tokens so far), head, kv_head, d_head,
 
 import contextlib
 import contextvars
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -32,6 +32,15 @@ FwdHooks = Sequence[tuple[NamesFilter, HookFunction]]
 
 CHUNK = 512
 """Tokens of a prompt that go through the layers together; with hooks the whole prompt does."""
+
+
+class Stopped(Exception):
+    """A forward pass was asked to stop."""
+
+
+def never() -> bool:
+    """The answer of those who do not want to stop."""
+    return False
 
 
 class Transformer:
@@ -61,12 +70,18 @@ class Transformer:
     # What people call
 
     def __call__(
-        self, tokens: Tokens, cache: KVCache | Sequence[KVCache] | None = None, *, last_only: bool = False
+        self,
+        tokens: Tokens,
+        cache: KVCache | Sequence[KVCache] | None = None,
+        *,
+        last_only: bool = False,
+        should_stop: Callable[[], bool] = never,
     ) -> Tensor:
         """Logits, float32 [batch, pos, d_vocab], or [batch, 1, d_vocab] of the last position only.
 
         tokens: ids, as a list, a list of equally long lists, or an integer tensor [pos] or [batch, pos].
         cache: what went before, one `KVCache` a sequence (all of one length); the new positions are added to it.
+        should_stop: asked between layers; where it says yes, `Stopped` is raised and the caches are as they were.
         Raises ValueError for an empty prompt, ids outside the vocabulary, sequences of unequal length, and a prompt
         longer than the context.
         """
@@ -76,7 +91,7 @@ class Transformer:
         chunks = ids.split(ids.shape[1] if registered else CHUNK, dim=1)
         start = caches[0].length
         try:
-            logits = [self._forward(chunk, caches, registered, last_only) for chunk in chunks]
+            logits = [self._forward(chunk, caches, registered, last_only, should_stop) for chunk in chunks]
         except BaseException:  # an interrupt too leaves the caches as they were
             for one in caches:
                 one.rewind(start)
@@ -122,7 +137,14 @@ class Transformer:
 
     # The architecture
 
-    def _forward(self, tokens: Tensor, caches: Sequence[KVCache], registered: Registered, last_only: bool) -> Tensor:
+    def _forward(
+        self,
+        tokens: Tensor,
+        caches: Sequence[KVCache],
+        registered: Registered,
+        last_only: bool,
+        should_stop: Callable[[], bool],
+    ) -> Tensor:
         """tokens [batch, pos] -> logits [batch, pos, d_vocab]."""
         positions = range(caches[0].length, caches[0].length + tokens.shape[1])
         hook = Listener(registered, positions) if registered else SilentListener()
@@ -130,6 +152,8 @@ class Transformer:
         angles = self._rotary.at(positions)
         with Pass(caches, tokens.shape[1]) as forward_pass:
             for layer in range(self.config.n_layers):
+                if should_stop():
+                    raise Stopped
                 residual = self._block(layer, residual, angles, forward_pass, hook.at(layer))
         normalized = self._norm("ln_final", residual, self.weights.final_norm, hook)
         if last_only:

@@ -1,0 +1,137 @@
+"""Generating: one token after another from a model that knows nothing of text."""
+
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gptoss_lab.cache import KVCache
+from gptoss_lab.model import Stopped, Tokens, Transformer, never
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """A generated token: its id and its log-probability (natural, before temperature and top-p)."""
+
+    token: int
+    logprob: float
+
+
+@dataclass
+class Generation:
+    """What was generated, and why it ended: "stop" (a stop token, which is included), "length" (max_new_tokens),
+    "context" (the model's context is full) or "interrupted" (should_stop said so)."""
+
+    tokens: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    finish: str = "length"
+
+
+class Generator:
+    """Generates from a prompt; an iterator of `Sampled`, and afterwards a `Generation`.
+
+    model: any `Transformer`; its active hooks see, and may change, every step.
+    tokens: the prompt, ids of one sequence.
+    temperature: 0 takes the most probable token; top_p keeps the smallest set of tokens that has this much probability.
+    seed: the same seed gives the same tokens.
+    stop: ids that end the generation.
+    cache: what went before the prompt (empty where not given); it is left holding all but the last token.
+    should_stop: asked between tokens, and between the layers of a long prompt; may be called from this thread only.
+
+    Raises ValueError for a temperature below 0, a top_p outside (0, 1], max_new_tokens below 1, and what `Transformer`
+    raises for tokens.
+    """
+
+    def __init__(
+        self,
+        model: Transformer,
+        tokens: Tokens,
+        max_new_tokens: int,
+        *,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        seed: int | None = None,
+        stop: Collection[int] | None = None,
+        cache: KVCache | None = None,
+        should_stop: Callable[[], bool] = never,
+    ):
+        if max_new_tokens < 1:
+            raise ValueError(f"max_new_tokens must be at least 1; got {max_new_tokens}")
+        self._draw = Sampler(temperature, top_p, seed)
+        self._model = model
+        self._prompt = tokens
+        self._max_new_tokens = max_new_tokens
+        self._stop = frozenset(stop or ())
+        self._cache = model.new_cache() if cache is None else cache
+        self._should_stop = should_stop
+        self.result = Generation()
+
+    def __iter__(self) -> Iterator[Sampled]:
+        tokens: Tokens = self._prompt
+        while True:
+            try:
+                logits = self._model(tokens, self._cache, last_only=True, should_stop=self._should_stop)
+            except Stopped:
+                self.result.finish = "interrupted"
+                return
+            sampled = self._draw(logits)
+            self.result.tokens.append(sampled.token)
+            self.result.logprobs.append(sampled.logprob)
+            finish = self._finish(sampled.token)
+            if finish:
+                self.result.finish = finish
+            yield sampled
+            if finish:
+                return
+            tokens = [sampled.token]
+
+    def _finish(self, token: int) -> str | None:
+        if token in self._stop:
+            return "stop"
+        if len(self.result.tokens) >= self._max_new_tokens:
+            return "length"
+        if self._cache.length >= self._model.config.n_ctx:
+            return "context"
+        return None
+
+
+class Sampler:
+    """Draws a token from logits."""
+
+    def __init__(self, temperature: float = 1.0, top_p: float = 1.0, seed: int | None = None):
+        if not temperature >= 0:
+            raise ValueError(f"temperature must be 0 or more; got {temperature}")
+        if not 0 < top_p <= 1:
+            raise ValueError(f"top_p must be above 0 and at most 1; got {top_p}")
+        self._temperature, self._top_p = temperature, top_p
+        self._random = np.random.default_rng(seed)
+
+    def __call__(self, logits: Tensor) -> Sampled:
+        """logits: [1, 1, d_vocab]."""
+        # numpy: a large vocabulary would wake torch's thread pool, which then competes with the kernels' for a while.
+        values = logits.detach().reshape(-1).cpu().numpy().astype(np.float64)
+        logprobs = _log_softmax(values)
+        token = int(values.argmax()) if self._temperature == 0 else self._sample(values)
+        return Sampled(token, float(logprobs[token]))
+
+    def _sample(self, logits: NDArray[np.float64]) -> int:
+        probabilities = np.exp(_log_softmax(logits / self._temperature))
+        if self._top_p == 1:
+            return _index_at(probabilities, self._random.random())
+        order = np.argsort(-probabilities, kind="stable")
+        mass = np.cumsum(probabilities[order])
+        kept = order[: int(np.searchsorted(mass, self._top_p)) + 1]
+        return int(kept[_index_at(probabilities[kept], self._random.random())])
+
+
+def _log_softmax(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    shifted = values - values.max()
+    return shifted - np.log(np.exp(shifted).sum())
+
+
+def _index_at(probabilities: NDArray[np.float64], u: float) -> int:
+    """Which entry the point u in [0, 1) of the (unnormalised) cumulative distribution falls into."""
+    mass = np.cumsum(probabilities)
+    return int(np.searchsorted(mass, u * mass[-1], side="right"))
