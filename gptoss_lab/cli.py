@@ -175,7 +175,12 @@ def _server_arguments(folder: Path, port: int, browser: bool) -> list[str]:
         f"--ServerApp.root_dir={folder}",
         f"--ServerApp.port={port}",
         "--ServerApp.log_level=WARN",  # the address is logged as critical, and little else matters
+        "--LabApp.log_level=WARN",
         "--LabApp.default_url=/lab/tree/00_start_here.ipynb",
+        # Nothing is asked of the network, and no question about news stands before the first notebook.
+        "--LabApp.news_url=None",
+        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+        "--LabApp.extension_manager=readonly",
     ]
     if not browser or not _can_open_browser():
         arguments.append("--no-browser")
