@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Protocol, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
+from gptoss_lab.analyses import routing
+
 if TYPE_CHECKING:
     from gptoss_lab.harmony import Span
     from gptoss_lab.trace import Trace
@@ -70,30 +72,33 @@ class Transcript:
 
 
 def routing_summary(trace: "Trace", encoding: str = "utf-8") -> str:
-    """The reply's expert load: a line for each layer, with the experts that the most tokens went to in each channel."""
-    reply = np.arange(trace.n_prompt, len(trace.tokens))
-    channels = np.array([trace.spans[position].channel or "no channel" for position in reply], dtype=object)
-    names = list(dict.fromkeys(channels))
-    n_layers, n_experts, k = trace.n_layers, trace.n_experts, trace.expert_indices.shape[2]
-    drawn = n_experts <= _WIDEST
+    """The reply's expert load: a line for each layer, with the experts that most tokens of each channel went to.
 
-    rows = [["layer", *(["load by expert"] if drawn else []), *(f"busiest in {safe(name)}" for name in names)]]
-    for layer in range(n_layers):
-        row = [str(layer)]
-        if drawn:
-            row.append(_bars(_load(trace, layer, reply), encoding))
-        row.extend(_busiest(_load(trace, layer, reply[channels == name])) for name in names)
-        rows.append(row)
+    `encoding` is the terminal's: bars are drawn in digits where it has no blocks.
+    """
+    counted = routing.reply(trace) & routing.content(trace)
+    channel_of = routing.labels(trace, "channel")
+    channels = list(dict.fromkeys(channel_of[counted]))
+    load = routing.expert_sums(trace, counted)[1]
+    load_in = [_share(trace, counted & (channel_of == channel)) for channel in channels]
+    drawn = trace.n_experts <= _WIDEST
+
+    rows = [["layer", *(["load by expert"] if drawn else []), *(f"busiest in {safe(name)}" for name in channels)]]
+    for layer in range(trace.n_layers):
+        bars = [_bars(load[layer], encoding)] if drawn else []
+        rows.append([str(layer), *bars, *(_busiest(share[layer]) for share in load_in)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    table = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
-    title = f"Routing of the reply: {len(reply)} tokens through {n_layers} layers, {k} of {n_experts} experts in each."
-    return "\n".join([title, *table])
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+    k = trace.expert_indices.shape[2]
+    title = (
+        f"Routing: {counted.sum()} tokens, each through {k} of {trace.n_experts} experts in {trace.n_layers} layers."
+    )
+    return "\n".join([title, *lines])
 
 
-def _load(trace: "Trace", layer: int, positions: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Share of these tokens that went to each expert, [expert]; sums to k."""
-    chosen = trace.expert_indices[layer, positions].ravel()
-    return np.bincount(chosen, minlength=trace.n_experts) / max(1, len(positions))
+def _share(trace: "Trace", where: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """The share of these tokens that went to each expert, [layer, expert]; a layer's sum to k."""
+    return routing.expert_sums(trace, where)[1] / where.sum()
 
 
 def _busiest(load: NDArray[np.float64], n: int = 3) -> str:
@@ -101,13 +106,13 @@ def _busiest(load: NDArray[np.float64], n: int = 3) -> str:
     return ", ".join(f"{expert} ({load[expert]:.0%})" for expert in order if load[expert] > 0)
 
 
-def _bars(load: NDArray[np.float64], encoding: str) -> str:
+def _bars(load: NDArray[np.int64], encoding: str) -> str:
     try:
         _BARS.encode(encoding)
         levels = _BARS
     except UnicodeEncodeError:
         levels = _DIGITS
-    return "".join(levels[round(share / max(load.max(), 1e-9) * (len(levels) - 1))] for share in load)
+    return "".join(levels[round(tokens / max(load.max(), 1) * (len(levels) - 1))] for tokens in load)
 
 
 def _name(span: "Span") -> str:

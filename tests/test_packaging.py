@@ -132,4 +132,5 @@ def _tracked(repository: Path, *folders: str) -> list[Path]:
     if answer.returncode == 0:
         return [path for name in answer.stdout.split("\0") if name and (path := repository / name).exists()]
     every = (path for folder in folders for path in (repository / folder).rglob("*") if path.is_file())
-    return [path for path in every if not any(part.startswith((".", "__pycache__")) for part in path.parts)]
+    left_behind = (".", "__pycache__")
+    return [path for path in every if not any(p.startswith(left_behind) for p in path.relative_to(repository).parts)]
