@@ -14,15 +14,23 @@ os.environ.setdefault("OMP_NUM_THREADS", "2")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-# Tests, and the processes that they start, compile the kernels once between them, and never into the user's own cache.
-_KERNELS = tempfile.mkdtemp(prefix="gptoss-lab-kernels-") if "NUMBA_CACHE_DIR" not in os.environ else None
-if _KERNELS:
-    os.environ["NUMBA_CACHE_DIR"] = _KERNELS
+# Neither what is compiled here nor what JupyterLab notes down goes into the user's own folders, and nothing of theirs
+# is read. Tests, and the processes that they start, share these, so that the kernels compile once.
+_SESSION = Path(tempfile.mkdtemp(prefix="gptoss-lab-tests-"))
+for _variable, _folder in {
+    "NUMBA_CACHE_DIR": "kernels",
+    "JUPYTER_CONFIG_DIR": "jupyter/config",
+    "JUPYTER_DATA_DIR": "jupyter/data",
+    "JUPYTER_RUNTIME_DIR": "jupyter/runtime",
+    "JUPYTERLAB_SETTINGS_DIR": "jupyter/settings",
+    "JUPYTERLAB_WORKSPACES_DIR": "jupyter/workspaces",
+    "IPYTHONDIR": "ipython",
+}.items():
+    os.environ.setdefault(_variable, str(_SESSION / _folder))
 
 
 def pytest_unconfigure() -> None:
-    if _KERNELS:
-        shutil.rmtree(_KERNELS, ignore_errors=True)
+    shutil.rmtree(_SESSION, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
