@@ -103,6 +103,7 @@ class LayerContext:
     def __init__(self, caches: Sequence[KVCache], tables: NDArray[np.int64], layer: int, k: Tensor, v: Tensor):
         config = caches[0].config
         self.start = caches[0].length
+        self.n_kv_heads = config.n_kv_heads
         self.tables = tables
         layer_size = config.n_kv_heads * PIECE_LENGTH * config.d_head
         self.key_offset = layer * layer_size

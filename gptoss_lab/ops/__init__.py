@@ -27,6 +27,7 @@ class Context(Protocol):
 
     start: int
     """Absolute position of the first query."""
+    n_kv_heads: int
     piece_length: int
     key_offset: int
     value_offset: int
