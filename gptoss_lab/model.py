@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from gptoss_lab.cache import KVCache, LayerContext, Pass
 from gptoss_lab.config import ModelConfig
@@ -148,7 +149,7 @@ class Transformer:
         """tokens [batch, pos] -> logits [batch, pos, d_vocab]."""
         positions = range(caches[0].length, caches[0].length + tokens.shape[1])
         hook = Listener(registered, positions) if registered else SilentListener()
-        residual = hook("hook_embed", self.weights.embedding[tokens].float())
+        residual = hook("hook_embed", functional.embedding(tokens, self.weights.embedding).float())
         angles = self._rotary.at(positions)
         with Pass(caches, tokens.shape[1]) as forward_pass:
             for layer in range(self.config.n_layers):

@@ -3,6 +3,8 @@
 Packed experts are decoded one at a time, as they are used, so that a checkpoint never stands unpacked in memory.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -80,9 +82,11 @@ def expert_shares(x: Tensor, indices: Tensor, weights: Tensor, layer: LayerWeigh
     chosen = indices.flatten()
     by_expert = chosen.argsort(stable=True)
     counts = chosen.bincount(minlength=len(layer.gate_up_bias)).tolist()
-    inputs = x[by_expert // k].split(counts)
-    outputs = [_expert(expert, rows, layer, swiglu_limit) for expert, rows in enumerate(inputs) if len(rows)]
-    shares = torch.cat(outputs)[by_expert.argsort()].unflatten(0, (n_tokens, k))
+    # index_select and unbind where x[...] would do: the same values, and gradients in half the time
+    inputs = x.index_select(0, by_expert // k).split(counts)
+    experts = zip(_apart(layer.gate_up), _apart(layer.down), layer.gate_up_bias, layer.down_bias, strict=True)
+    outputs = [_expert(x, *expert, swiglu_limit) for x, expert in zip(inputs, experts, strict=True) if len(x)]
+    shares = torch.cat(outputs).index_select(0, by_expert.argsort()).unflatten(0, (n_tokens, k))
     return shares * weights.unsqueeze(-1)
 
 
@@ -94,10 +98,22 @@ def swiglu(hidden: Tensor, limit: float) -> Tensor:
     return gate * torch.sigmoid(1.702 * gate) * (up + 1)
 
 
-def _expert(expert: int, x: Tensor, layer: LayerWeights, swiglu_limit: float) -> Tensor:
-    hidden = linear(x, _matrix(layer.gate_up, expert), layer.gate_up_bias[expert])
-    return linear(swiglu(hidden, swiglu_limit), _matrix(layer.down, expert), layer.down_bias[expert])
+def _expert(
+    x: Tensor,
+    gate_up: Mxfp4 | Tensor,
+    down: Mxfp4 | Tensor,
+    gate_up_bias: Tensor,
+    down_bias: Tensor,
+    swiglu_limit: float,
+) -> Tensor:
+    hidden = linear(x, _plain(gate_up), gate_up_bias)
+    return linear(swiglu(hidden, swiglu_limit), _plain(down), down_bias)
 
 
-def _matrix(experts: Mxfp4 | Tensor, expert: int) -> Tensor:
-    return mxfp4.decode(experts[expert]) if isinstance(experts, Mxfp4) else experts[expert]
+def _apart(experts: Mxfp4 | Tensor) -> Sequence[Mxfp4 | Tensor]:
+    """One matrix an expert, packed as it was."""
+    return [experts[expert] for expert in range(experts.shape[0])] if isinstance(experts, Mxfp4) else experts.unbind()
+
+
+def _plain(matrix: Mxfp4 | Tensor) -> Tensor:
+    return mxfp4.decode(matrix) if isinstance(matrix, Mxfp4) else matrix
