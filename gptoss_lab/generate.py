@@ -87,6 +87,11 @@ class Generator:
                 return
             tokens = [sampled.token]
 
+    def run_last(self) -> None:
+        """Runs the last token too, which was sampled but not run: for hooks that want to see all of them."""
+        if self.result.tokens and self._cache.length < self._model.config.n_ctx:
+            self._model(self.result.tokens[-1:], self._cache, last_only=True)
+
     def _finish(self, token: int) -> str | None:
         if token in self._stop:
             return "stop"

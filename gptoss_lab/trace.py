@@ -1,12 +1,15 @@
 """Trace: what a run of the model did, as arrays with documented axes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from gptoss_lab.harmony import Span
+from gptoss_lab.hooks import HookFunction, HookPoint
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -86,3 +89,33 @@ class Trace:
                 "margin": self.margins()[layer, position],
             }
         )
+
+
+class RoutingRecorder:
+    """Collects how a sequence is routed, over as many forward passes as it takes: give `fwd_hooks` to `model.hooks`."""
+
+    _POINTS = ("mlp.hook_router_logits", "mlp.hook_expert_indices", "mlp.hook_topk_weights")
+
+    def __init__(self) -> None:
+        self._seen: dict[str, list[NDArray]] = {}
+
+    @property
+    def fwd_hooks(self) -> list[tuple[str, HookFunction]]:
+        return [(f"blocks.*.{point}", self._keep) for point in self._POINTS]
+
+    def arrays(self, n_layers: int) -> list[NDArray]:
+        """Router logits [layer, pos, expert], expert indices and top-k weights [layer, pos, rank]."""
+        return [
+            np.stack([np.concatenate(self._seen[f"blocks.{layer}.{point}"]) for layer in range(n_layers)])
+            for point in self._POINTS
+        ]
+
+    def _keep(self, tensor: Tensor, hook: HookPoint) -> None:
+        # A copy: a later hook may change the tensor in place.
+        self._seen.setdefault(hook.name, []).append(tensor[0].detach().cpu().numpy().copy())
+
+
+def check_record(record: Sequence[str]) -> None:
+    """Raises ValueError for what cannot be recorded."""
+    if unknown := sorted(set(record) - {"routing"}):
+        raise ValueError(f"record names what to keep of a run, of: routing; got {', '.join(map(repr, unknown))}")

@@ -6,6 +6,7 @@ disk that they are mapped from. Experts are packed (`Mxfp4`) or plain. Vectors a
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -54,7 +55,7 @@ class Weights:
     def map(self, change: Callable[[Tensor], Tensor]) -> "Weights":
         """The weights with `change` applied to every plain tensor and to the two halves of every packed one."""
 
-        def apply(value: Mxfp4 | Tensor) -> Mxfp4 | Tensor:
+        def apply(value: Mxfp4 | Tensor) -> Any:  # of the kind that it was given
             if isinstance(value, Mxfp4):
                 return Mxfp4(change(value.blocks), change(value.scales))
             return change(value)

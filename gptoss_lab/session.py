@@ -1,0 +1,349 @@
+"""What people type: `load()` a model, then chat with it, generate, trace."""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import numpy as np
+import tiktoken
+import torch
+from torch import Tensor
+
+from gptoss_lab import checkpoint, harmony, tokenizer
+from gptoss_lab.cache import KVCache
+from gptoss_lab.config import ModelConfig
+from gptoss_lab.generate import Generation, Generator, Sampled
+from gptoss_lab.harmony import Message, Span, StreamParser
+from gptoss_lab.harmony.messages import Effort
+from gptoss_lab.hooks import ActivationCache, NamesFilter
+from gptoss_lab.model import FwdHooks, Tokens, Transformer, never
+from gptoss_lab.reply import Reply
+from gptoss_lab.trace import RoutingRecorder, Trace, check_record
+
+NANO = Path(__file__).parent / "nano"
+"""The embedded model's folder."""
+
+CHAT_TOKENS = 2048
+"""How long a chat's reply may get where nobody says."""
+
+
+def load(
+    name_or_path: str | os.PathLike[str] | None = None,
+    *,
+    engine: str | None = None,
+    device: torch.device | str = "cpu",
+    threads: int | None = None,
+    revision: str | None = None,
+) -> "Model":
+    """A model, ready to use: the embedded one, a folder, or a repository such as "openai/gpt-oss-20b".
+
+    engine: "numba" (the default on a CPU) or "torch" (any device, differentiable).
+    threads: how many threads compute; all cores where not given.
+    revision: a repository's commit, branch or tag; the one that this package was tested with where not given.
+
+    Checkpoints are mapped into memory, not read: loading costs next to nothing, and experts stay packed. Kernels are
+    compiled on first use on a machine, with a progress bar.
+
+    Raises FileNotFoundError where there is no such checkpoint, and ValueError for one that is damaged or of another
+    architecture; the message names file, tensor, what was expected and what was found.
+    """
+    folder = NANO if name_or_path is None else checkpoint.find(os.fspath(name_or_path), revision)
+    config, weights = checkpoint.load(folder)
+    encoding = tokenizer.load(folder, config.d_vocab)
+    if threads is not None:
+        from gptoss_lab.ops.threads import set_threads
+
+        set_threads(threads)
+    transformer = Transformer(config, weights, engine, device)
+    if transformer.engine == "numba":
+        from gptoss_lab.ops import numba_ops
+
+        numba_ops.prepare()
+    return Model(transformer, encoding, name="nano" if name_or_path is None else os.fspath(name_or_path))
+
+
+@dataclass(frozen=True)
+class StreamedToken:
+    """A new token of a chat as it arrives. Its span's channel and recipient are known once the header is complete."""
+
+    token: int
+    text: str
+    """What the token adds to the visible text: nothing until a character is complete; a control token's own name."""
+    span: Span
+    logprob: float
+
+
+class Model:
+    """A `Transformer`, its tokenizer, and the verbs."""
+
+    def __init__(self, transformer: Transformer, encoding: tiktoken.Encoding, name: str = ""):
+        self.transformer = transformer
+        self.tokenizer = encoding
+        self.name = name
+
+    def __repr__(self) -> str:
+        c = self.config
+        return (
+            f"<gptoss_lab model {self.name!r}: {c.n_layers} layers, d_model {c.d_model}, "
+            f"{c.n_experts} experts of which {c.experts_per_token} serve a token, engine {self.transformer.engine}>"
+        )
+
+    @property
+    def config(self) -> ModelConfig:
+        return self.transformer.config
+
+    # Runs on tokens: as Transformer has them
+
+    def __call__(self, tokens: Tokens, cache: KVCache | Sequence[KVCache] | None = None, **options: Any) -> Tensor:
+        """Logits, float32 [batch, pos, d_vocab]; see `Transformer.__call__`."""
+        return self.transformer(tokens, cache, **options)
+
+    def run_with_cache(
+        self, tokens: Tokens, names_filter: NamesFilter = None, cache: KVCache | None = None
+    ) -> tuple[Tensor, ActivationCache]:
+        """Logits and what passed at the selected hook points; see `Transformer.run_with_cache`."""
+        return self.transformer.run_with_cache(tokens, names_filter, cache)
+
+    def run_with_hooks(self, tokens: Tokens, fwd_hooks: FwdHooks, cache: KVCache | None = None) -> Tensor:
+        """Logits of a run with hooks; see `Transformer.run_with_hooks`."""
+        return self.transformer.run_with_hooks(tokens, fwd_hooks, cache)
+
+    def hooks(self, fwd_hooks: FwdHooks) -> AbstractContextManager[Transformer]:
+        """Hooks active within a `with` block, while generating too; see `Transformer.hooks`."""
+        return self.transformer.hooks(fwd_hooks)
+
+    def generate(
+        self,
+        tokens: Tokens,
+        max_new_tokens: int,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        seed: int | None = None,
+        stop: Sequence[int] | None = None,
+        *,
+        stream: bool = False,
+        cache: KVCache | None = None,
+        should_stop: Callable[[], bool] = never,
+    ) -> Generation | Iterator[Sampled]:
+        """New tokens after a prompt: a `Generation`, or with stream=True an iterator over each as it is sampled.
+
+        stop: ids that end it; harmony's <|return|> and <|call|> where not given. See `gptoss_lab.generate.Generator`.
+        """
+        generator = Generator(
+            self.transformer,
+            tokens,
+            max_new_tokens,
+            temperature=temperature,
+            top_p=top_p,
+            seed=seed,
+            stop=self._ends_of_reply() if stop is None else stop,
+            cache=cache,
+            should_stop=should_stop,
+        )
+        if stream:
+            return iter(generator)
+        for _ in generator:
+            pass
+        return generator.result
+
+    # Conversation
+
+    def chat(
+        self,
+        prompt: str | Sequence[Message],
+        effort: Effort = "medium",
+        *,
+        instructions: str | None = None,
+        max_new_tokens: int | None = None,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        seed: int | None = None,
+        record: Sequence[str] = (),
+        on_token: Callable[[StreamedToken], None] | None = None,
+        should_stop: Callable[[], bool] = never,
+        display: bool | None = None,
+    ) -> Reply:
+        """Asks the model; streams into the notebook cell, channel by channel, where there is one.
+
+        prompt: a question, or the messages so far. A system message (`harmony.system_message(effort)`) is put before
+            them where they have none.
+        instructions: a developer message.
+        max_new_tokens: 2,048 where not given, or what the context leaves.
+        record: ("routing",) keeps how every token was routed, in `reply.trace`.
+        on_token: called with every token as it comes. should_stop: ends the reply where it says yes.
+        display: whether to stream into the cell; where not given, in a notebook and without `on_token`.
+
+        Raises ValueError for an empty question, and what `Generator` and `harmony.render` raise.
+        """
+        check_record(record)
+        conversation = self._conversation(prompt, effort, instructions)
+        rendered = harmony.render(conversation, self.tokenizer)
+        room = max(1, self.config.n_ctx - len(rendered.tokens))
+        generator = Generator(
+            self.transformer,
+            rendered.tokens,
+            min(CHAT_TOKENS, room) if max_new_tokens is None else max_new_tokens,
+            temperature=temperature,
+            top_p=top_p,
+            seed=seed,
+            stop=self._ends_of_reply(),
+            should_stop=should_stop,
+        )
+        parser = StreamParser(self.tokenizer, messages_so_far=len(conversation))
+        live = _live_display(on_token is None if display is None else display)
+        recorder = RoutingRecorder()
+        started = time.perf_counter()
+        with self.hooks(recorder.fwd_hooks if record else []):
+            self._stream(generator, parser, on_token, live)
+            seconds = time.perf_counter() - started
+            if record:
+                generator.run_last()
+        reply = Reply(
+            messages=parser.messages,
+            conversation=[*conversation, *parser.messages],
+            tokens=generator.result.tokens,
+            spans=parser.spans,
+            logprobs=generator.result.logprobs,
+            prompt_tokens=rendered.tokens,
+            prompt_spans=rendered.spans,
+            finish=generator.result.finish,
+            seconds=seconds,
+            shown_in_cell=live.cell,
+        )
+        return replace(reply, trace=self._trace_of(reply, recorder)) if record and reply.tokens else reply
+
+    def trace(self, of: Reply | str | Sequence[Message] | Sequence[int], record: Sequence[str] = ("routing",)) -> Trace:
+        """How a reply with its prompt, a text, messages, or tokens are routed: one pass over all of it.
+
+        A reply that was recorded while it was generated gives what was recorded.
+        Raises ValueError for nothing at all, and what `Transformer` raises for tokens.
+        """
+        check_record(record)
+        if isinstance(of, Reply) and of.trace is not None:
+            return of.trace
+        recorder = RoutingRecorder()
+        reply = of if isinstance(of, Reply) else self._as_prompt(of)
+        with self.hooks(recorder.fwd_hooks):
+            self.transformer([*reply.prompt_tokens, *reply.tokens], last_only=True)
+        return self._trace_of(reply, recorder)
+
+    # Helpers
+
+    def _conversation(self, prompt: str | Sequence[Message], effort: Effort, instructions: str | None) -> list[Message]:
+        if isinstance(prompt, str):
+            if not prompt.strip():
+                raise ValueError("the question is empty: ask something")
+            messages = [Message("user", prompt)]
+        else:
+            messages = list(prompt)
+        opening = [] if any(message.role == "system" for message in messages) else [harmony.system_message(effort)]
+        if instructions is not None:
+            opening.append(harmony.developer_message(instructions))
+        return [*opening, *messages]
+
+    def _stream(
+        self,
+        generator: Generator,
+        parser: StreamParser,
+        on_token: Callable[[StreamedToken], None] | None,
+        live: "_LiveDisplay",
+    ) -> None:
+        """Runs the generator to its end, showing each token as it comes; an interrupt closes what is shown."""
+        status = "interrupted"
+        try:
+            for sampled in generator:
+                span = parser.push(sampled.token)
+                if on_token:
+                    text = parser.delta if span.section == "content" else self._text(sampled.token)
+                    on_token(StreamedToken(sampled.token, text, span, sampled.logprob))
+                live.update(parser)
+            status = generator.result.finish
+        finally:
+            live.close(status)
+
+    def _as_prompt(self, of: str | Sequence[Message] | Sequence[int]) -> Reply:
+        """Text, messages or tokens as a prompt that nothing answers."""
+        messages = [item for item in of if isinstance(item, Message)]
+        if messages:
+            rendered = harmony.render(messages, self.tokenizer, for_completion=False)
+            return Reply([], messages, [], [], [], rendered.tokens, rendered.spans, finish="stop")
+        if isinstance(of, str):
+            tokens = self.tokenizer.encode(of, allowed_special="all")
+        else:
+            tokens = [int(cast(int, item)) for item in of]
+        parsed = harmony.parse(tokens, self.tokenizer)
+        return Reply([], parsed.messages, [], [], [], tokens, parsed.spans, finish="stop")
+
+    def _trace_of(self, reply: Reply, recorder: RoutingRecorder) -> Trace:
+        router_logits, expert_indices, topk_weights = recorder.arrays(self.config.n_layers)
+        n = router_logits.shape[1]  # one less than there are tokens where the last one no longer fitted the context
+        tokens = [*reply.prompt_tokens, *reply.tokens][:n]
+        logprobs = [*[np.nan] * len(reply.prompt_tokens), *reply.logprobs][:n]
+        return Trace(
+            tokens=np.array(tokens, dtype=np.int64),
+            texts=[self._text(token) for token in tokens],
+            spans=[*reply.prompt_spans, *reply.spans][:n],
+            n_prompt=len(reply.prompt_tokens),
+            logprobs=np.array(logprobs, dtype=np.float32),
+            router_logits=router_logits,
+            expert_indices=expert_indices,
+            topk_weights=topk_weights,
+            model_name=self.name,
+        )
+
+    def _text(self, token: int) -> str:
+        return tokenizer.token_text(self.tokenizer, token)
+
+    def _ends_of_reply(self) -> list[int]:
+        controls = tokenizer.control_ids(self.tokenizer)
+        return [controls["<|return|>"], controls["<|call|>"]]
+
+
+class _LiveDisplay(Protocol):
+    @property
+    def cell(self) -> int | None:
+        """The cell that shows the reply, by its execution count."""
+        ...
+
+    def update(self, parser: StreamParser) -> None: ...
+    def close(self, status: str) -> None: ...
+
+
+class _NoDisplay:
+    cell = None
+
+    def update(self, parser: StreamParser) -> None:
+        pass
+
+    def close(self, status: str) -> None:
+        pass
+
+
+class _CellDisplay:
+    """Streams into the notebook cell that runs."""
+
+    def __init__(self, cell: int):
+        from gptoss_lab.views.stream import LiveReply
+
+        self.cell = cell
+        self._view = LiveReply()
+        self._view.show()
+
+    def update(self, parser: StreamParser) -> None:
+        self._view.update(parser.messages)
+
+    def close(self, status: str) -> None:
+        self._view.close(status)
+
+
+def _live_display(wanted: bool) -> _LiveDisplay:
+    """A display in the cell that runs, where one is wanted and there is a notebook."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    if not wanted or shell is None or type(shell).__name__ != "ZMQInteractiveShell":
+        return _NoDisplay()
+    return _CellDisplay(shell.execution_count)
