@@ -72,7 +72,7 @@ def ask(options: argparse.Namespace) -> int:
     if not options.question.strip():
         raise ValueError('the question is empty; ask something, as in: gptoss-lab ask "What is 38 + 57?"')
     from gptoss_lab.session import load
-    from gptoss_lab.terminal import Transcript, routing_summary
+    from gptoss_lab.terminal import Transcript, afterword, routing_summary
 
     model = load(options.model)
     transcript = Transcript(sys.stdout)
@@ -89,7 +89,10 @@ def ask(options: argparse.Namespace) -> int:
         )
     finally:
         transcript.close()
-    print("\n" + routing_summary(reply.trace, sys.stdout.encoding))
+    for line in afterword(reply):
+        print("\n" + line)
+    if reply.trace is not None:
+        print("\n" + routing_summary(reply.trace, sys.stdout.encoding))
     return 0
 
 

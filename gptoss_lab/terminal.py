@@ -7,7 +7,7 @@ or rewrite what stands above. Such characters are shown, not obeyed.
 import os
 import re
 import sys
-from typing import TYPE_CHECKING, Protocol, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,8 @@ from gptoss_lab.analyses import routing
 
 if TYPE_CHECKING:
     from gptoss_lab.harmony import Span
+    from gptoss_lab.reply import Reply
+    from gptoss_lab.session import StreamedToken
     from gptoss_lab.trace import Trace
 
 # Control characters but tab and newline, the marks that reorder a line's text, odd line ends, and lone surrogates.
@@ -26,49 +28,61 @@ _BARS, _DIGITS = "▁▂▃▄▅▆▇█", "0123456789"  # a load, smallest to
 _WIDEST = 64  # experts that are drawn side by side; above that the busiest ones have to do
 
 
-class StreamedToken(Protocol):
-    @property
-    def text(self) -> str: ...
-    @property
-    def span(self) -> "Span": ...
-
-
 def safe(text: str) -> str:
     """`text` with every character that a terminal would obey written out, as `\\x1b`."""
     return _UNSAFE.sub(lambda match: match.group().encode("unicode_escape").decode("ascii"), text)
 
 
 class Transcript:
-    """Prints tokens as they come, under a line that names their channel; what is not the final answer is dimmed."""
+    """Prints a reply as it comes, each message under a line that names it; all but the final answer is dimmed."""
 
     def __init__(self, out: TextIO = sys.stdout) -> None:
         self._out = out
         self._styled = out.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
-        self._heading: tuple[int, str] | None = None
+        self._message: int | None = None
 
-    def __call__(self, token: StreamedToken) -> None:
-        span = token.span
-        if span.section != "content":
+    def __call__(self, token: "StreamedToken") -> None:
+        if token.span.section != "content":
             return
-        name = _name(span)
-        if self._heading != (span.message, name):
-            self._begin(name)
-            self._heading = (span.message, name)
-            if self._styled and span.channel != "final":
-                self._out.write(_DIM)
+        if token.span.message != self._message:
+            self._begin(token.span)
         self._out.write(safe(token.text))
         self._out.flush()
 
     def close(self) -> None:
         """End the line and any style, also after an interruption."""
-        if self._heading is not None:
+        if self._message is not None:
             self._out.write(_PLAIN + "\n" if self._styled else "\n")
             self._out.flush()
 
-    def _begin(self, name: str) -> None:
-        if self._heading is not None:
+    def _begin(self, span: "Span") -> None:
+        if self._message is not None:
             self._out.write("\n\n")
-        self._out.write(f"{_PLAIN}{_BOLD}{safe(name)}{_PLAIN}\n" if self._styled else f"[{safe(name)}]\n")
+        name = safe(_name(span))
+        tone = "" if span.channel == "final" else _DIM
+        self._out.write(f"{_PLAIN}{_BOLD}{name}{_PLAIN}\n{tone}" if self._styled else f"[{name}]\n")
+        self._message = span.message
+
+
+def _name(span: "Span") -> str:
+    name = span.channel or span.role or "unnamed"
+    return f"{name} to {span.recipient}" if span.recipient else name
+
+
+def afterword(reply: "Reply") -> list[str]:
+    """What the transcript could not show, a line each: headers out of form, an answer broken off."""
+    headers = [message.malformed for message in reply.messages if message.malformed]
+    lines = [f"A message's header is malformed: {safe(header)}" for header in headers]
+    if reply.finish in _ENDINGS:
+        lines.append(_ENDINGS[reply.finish])
+    return lines
+
+
+_ENDINGS = {
+    "length": "Broken off here: no more tokens were allowed (--max-new-tokens).",
+    "context": "Broken off here: the model's context is full.",
+    "interrupted": "Interrupted here.",
+}
 
 
 def routing_summary(trace: "Trace", encoding: str = "utf-8") -> str:
@@ -113,8 +127,3 @@ def _bars(load: NDArray[np.int64], encoding: str) -> str:
     except UnicodeEncodeError:
         levels = _DIGITS
     return "".join(levels[round(tokens / max(load.max(), 1) * (len(levels) - 1))] for tokens in load)
-
-
-def _name(span: "Span") -> str:
-    name = span.channel or span.role or "unnamed"
-    return f"{name} to {span.recipient}" if span.recipient else name

@@ -1,24 +1,26 @@
 """A conversation in a terminal: told apart, and never obeyed."""
 
+import dataclasses
 import io
 import unicodedata
-from dataclasses import dataclass
 
 import pytest
 import traces
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gptoss_lab.harmony import Span
-from gptoss_lab.terminal import Transcript, routing_summary, safe
+from gptoss_lab.harmony import Message, Span
+from gptoss_lab.reply import Reply
+from gptoss_lab.session import StreamedToken
+from gptoss_lab.terminal import Transcript, afterword, routing_summary, safe
 
+Messages = list[tuple[str, str | None, list[str]]]
+CALL_AND_ANSWER: Messages = [
+    ("analysis", None, ["3 + ", "4\x1b"]),
+    ("commentary", "functions.f", ["{}"]),
+    ("final", None, ["7"]),
+]
 REORDERING = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
-
-
-@dataclass
-class Streamed:
-    text: str
-    span: Span
 
 
 class Terminal(io.StringIO):
@@ -42,17 +44,13 @@ def test_what_a_terminal_would_not_obey_stays_as_it_is() -> None:
 
 
 def test_channels_are_told_apart_without_styles() -> None:
-    out = io.StringIO()
-    _print(Transcript(out))
-    assert out.getvalue() == "[analysis]\n3 + 4\\x1b\n\n[commentary to functions.f]\n{}\n\n[final]\n7\n"
+    assert _printed(CALL_AND_ANSWER) == "[analysis]\n3 + 4\\x1b\n\n[commentary to functions.f]\n{}\n\n[final]\n7\n"
 
 
 def test_channels_are_told_apart_with_styles(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TERM", "xterm")
-    out = Terminal()
-    _print(Transcript(out))
-    thought, call, answer = out.getvalue().split("\n\n")
+    thought, call, answer = _printed(CALL_AND_ANSWER, Terminal()).split("\n\n")
     assert thought == "\x1b[0m\x1b[1manalysis\x1b[0m\n\x1b[2m3 + 4\\x1b"
     assert call.endswith("\x1b[2m{}")
     assert answer == "\x1b[0m\x1b[1mfinal\x1b[0m\n7\x1b[0m\n"
@@ -61,9 +59,7 @@ def test_channels_are_told_apart_with_styles(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(("variable", "value"), [("NO_COLOR", "1"), ("TERM", "dumb")])
 def test_styles_can_be_declined(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
     monkeypatch.setenv(variable, value)
-    out = Terminal()
-    _print(Transcript(out))
-    assert "\x1b" not in out.getvalue()
+    assert "\x1b" not in _printed(CALL_AND_ANSWER, Terminal())
 
 
 def test_a_transcript_of_nothing_is_nothing() -> None:
@@ -72,12 +68,17 @@ def test_a_transcript_of_nothing_is_nothing() -> None:
     assert out.getvalue() == ""
 
 
-def test_two_messages_in_one_channel_are_two(monkeypatch: pytest.MonkeyPatch) -> None:
-    out = io.StringIO()
-    transcript = Transcript(out)
-    for message in (2, 3):
-        transcript(Streamed("so", Span(message, "assistant", "analysis", None, "content")))
-    assert out.getvalue() == "[analysis]\nso\n\n[analysis]\nso"
+def test_two_messages_in_one_channel_are_two() -> None:
+    assert _printed([("analysis", None, ["so"]), ("analysis", None, ["so"])]) == "[analysis]\nso\n\n[analysis]\nso\n"
+
+
+def test_what_the_transcript_could_not_show_is_said_afterwards() -> None:
+    messages = [Message("assistant", "", malformed="<|start|>\x1b<|channel|>"), Message("assistant", "7", "final")]
+    reply = Reply(messages, messages, [], [], [], [], [], finish="length")
+    header, ending = afterword(reply)
+    assert header == "A message's header is malformed: <|start|>\\x1b<|channel|>"
+    assert "--max-new-tokens" in ending
+    assert afterword(dataclasses.replace(reply, messages=messages[1:], finish="stop")) == []
 
 
 def test_the_routing_summary_counts_the_reply() -> None:
@@ -105,15 +106,13 @@ def test_the_routing_summary_fits_narrow_encodings_and_wide_models() -> None:
     assert "load by expert" not in routing_summary(traces.conversation(n_experts=128, k=4))
 
 
-def _print(transcript: Transcript) -> None:
-    """A thought with an escape in it, a call, an answer."""
-    for message, channel, recipient, texts in (
-        (2, "analysis", None, ["3 + ", "4\x1b"]),
-        (3, "commentary", "functions.f", ["{}"]),
-        (4, "final", None, ["7"]),
-    ):
-        transcript(Streamed("<|channel|>", Span(message, "assistant", channel, recipient, "header")))
-        for text in texts:
-            transcript(Streamed(text, Span(message, "assistant", channel, recipient, "content")))
-        transcript(Streamed("<|end|>", Span(message, "assistant", channel, recipient, "end")))
+def _printed(messages: Messages, out: io.StringIO | None = None) -> str:
+    """What a transcript makes of messages that arrive a token at a time: (channel, recipient, content tokens) each."""
+    out = out or io.StringIO()
+    transcript = Transcript(out)
+    for number, (channel, recipient, texts) in enumerate(messages):
+        for section, text in [("header", "<|message|>"), *(("content", text) for text in texts), ("end", "<|end|>")]:
+            span = Span(number, "assistant", channel, recipient, section)
+            transcript(StreamedToken(0, text, span, -1.0))
     transcript.close()
+    return out.getvalue()
