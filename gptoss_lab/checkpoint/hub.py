@@ -13,7 +13,7 @@ PINNED = {
 }
 
 # The repositories also hold original/ and metal/, two more copies of the same weights. A pattern's * matches a / too.
-SERVING_FILES = ["config.json", INDEX, "model.safetensors", "model-*.safetensors"]
+SERVING_FILES = ["config.json", "vocabulary.json", INDEX, "model.safetensors", "model-*.safetensors"]
 
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 _log = logging.getLogger(__name__)
