@@ -44,9 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if options.traceback:
             raise
-        from gptoss_lab.terminal import safe
+        from gptoss_lab.views.plain_text import visible
 
-        print(safe(f"gptoss-lab: {_line(error)}"), file=sys.stderr)
+        print(visible(f"gptoss-lab: {_line(error)}"), file=sys.stderr)
         return 2
 
 

@@ -5,7 +5,6 @@ or rewrite what stands above. Such characters are shown, not obeyed.
 """
 
 import os
-import re
 import sys
 from typing import TYPE_CHECKING, TextIO
 
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gptoss_lab.analyses import routing
+from gptoss_lab.views.plain_text import visible
 
 if TYPE_CHECKING:
     from gptoss_lab.harmony import Span
@@ -20,17 +20,9 @@ if TYPE_CHECKING:
     from gptoss_lab.session import StreamedToken
     from gptoss_lab.trace import Trace
 
-# Control characters but tab and newline, the marks that reorder a line's text, odd line ends, and lone surrogates.
-_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-
 _BOLD, _DIM, _PLAIN = "\x1b[1m", "\x1b[2m", "\x1b[0m"
 _BARS, _DIGITS = "▁▂▃▄▅▆▇█", "0123456789"  # a load, smallest to largest; digits where the terminal has no blocks
 _WIDEST = 64  # experts that are drawn side by side; above that the busiest ones have to do
-
-
-def safe(text: str) -> str:
-    """`text` with every character that a terminal would obey written out, as `\\x1b`."""
-    return _UNSAFE.sub(lambda match: match.group().encode("unicode_escape").decode("ascii"), text)
 
 
 class Transcript:
@@ -46,7 +38,7 @@ class Transcript:
             return
         if token.span.message != self._message:
             self._begin(token.span)
-        self._out.write(safe(token.text))
+        self._out.write(visible(token.text))
         self._out.flush()
 
     def close(self) -> None:
@@ -58,7 +50,7 @@ class Transcript:
     def _begin(self, span: "Span") -> None:
         if self._message is not None:
             self._out.write("\n\n")
-        name = safe(_name(span))
+        name = visible(_name(span))
         tone = "" if span.channel == "final" else _DIM
         self._out.write(f"{_PLAIN}{_BOLD}{name}{_PLAIN}\n{tone}" if self._styled else f"[{name}]\n")
         self._message = span.message
@@ -72,7 +64,7 @@ def _name(span: "Span") -> str:
 def afterword(reply: "Reply") -> list[str]:
     """What the transcript could not show, a line each: headers out of form, an answer broken off."""
     headers = [message.malformed for message in reply.messages if message.malformed]
-    lines = [f"A message's header is malformed: {safe(header)}" for header in headers]
+    lines = [f"A message's header is malformed: {visible(header)}" for header in headers]
     if reply.finish in _ENDINGS:
         lines.append(_ENDINGS[reply.finish])
     return lines
@@ -97,7 +89,7 @@ def routing_summary(trace: "Trace", encoding: str = "utf-8") -> str:
     load_in = [_share(trace, counted & (channel_of == channel)) for channel in channels]
     drawn = trace.n_experts <= _WIDEST
 
-    rows = [["layer", *(["load by expert"] if drawn else []), *(f"busiest in {safe(name)}" for name in channels)]]
+    rows = [["layer", *(["load by expert"] if drawn else []), *(f"busiest in {visible(name)}" for name in channels)]]
     for layer in range(trace.n_layers):
         bars = [_bars(load[layer], encoding)] if drawn else []
         rows.append([str(layer), *bars, *(_busiest(share[layer]) for share in load_in)])

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from gptoss_lab.harmony import Message, Span
 from gptoss_lab.reply import Reply
 from gptoss_lab.session import StreamedToken
-from gptoss_lab.terminal import Transcript, afterword, routing_summary, safe
+from gptoss_lab.terminal import Transcript, afterword, routing_summary
 
-Messages = list[tuple[str, str | None, list[str]]]
+Messages = list[tuple[str | None, str | None, list[str]]]
 CALL_AND_ANSWER: Messages = [
     ("analysis", None, ["3 + ", "4\x1b"]),
     ("commentary", "functions.f", ["{}"]),
@@ -31,27 +31,25 @@ class Terminal(io.StringIO):
 @given(st.text())
 @example("\x1b]0;owned\x07\x1b[2J\x9b31m\r\u202egnp.exe\u2066\x7f\ud83d")
 def test_no_character_reaches_the_terminal_that_it_would_obey(text: str) -> None:
-    shown = safe(text)
-    for character in shown:
+    for character in _printed([(text, text, [text])]):
         assert character in "\n\t" or unicodedata.category(character) not in ("Cc", "Cs", "Zl", "Zp")
         assert unicodedata.bidirectional(character) not in REORDERING
 
 
 def test_what_a_terminal_would_not_obey_stays_as_it_is() -> None:
     text = "Ein Übertrag: 7 + 8 = 15,\n\tn'est-ce pas? 你好 👩‍👩‍👧 עברית"
-    assert safe(text) == text
-    assert safe("a\x1b[31mb") == "a\\x1b[31mb"
+    assert text in _printed([("final", None, [text])])
 
 
 def test_channels_are_told_apart_without_styles() -> None:
-    assert _printed(CALL_AND_ANSWER) == "[analysis]\n3 + 4\\x1b\n\n[commentary to functions.f]\n{}\n\n[final]\n7\n"
+    assert _printed(CALL_AND_ANSWER) == "[analysis]\n3 + 4⟨U+001B⟩\n\n[commentary to functions.f]\n{}\n\n[final]\n7\n"
 
 
 def test_channels_are_told_apart_with_styles(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TERM", "xterm")
     thought, call, answer = _printed(CALL_AND_ANSWER, Terminal()).split("\n\n")
-    assert thought == "\x1b[0m\x1b[1manalysis\x1b[0m\n\x1b[2m3 + 4\\x1b"
+    assert thought == "\x1b[0m\x1b[1manalysis\x1b[0m\n\x1b[2m3 + 4⟨U+001B⟩"
     assert call.endswith("\x1b[2m{}")
     assert answer == "\x1b[0m\x1b[1mfinal\x1b[0m\n7\x1b[0m\n"
 
@@ -76,7 +74,7 @@ def test_what_the_transcript_could_not_show_is_said_afterwards() -> None:
     messages = [Message("assistant", "", malformed="<|start|>\x1b<|channel|>"), Message("assistant", "7", "final")]
     reply = Reply(messages, messages, [], [], [], [], [], finish="length")
     header, ending = afterword(reply)
-    assert header == "A message's header is malformed: <|start|>\\x1b<|channel|>"
+    assert header == "A message's header is malformed: <|start|>⟨U+001B⟩<|channel|>"
     assert "--max-new-tokens" in ending
     assert afterword(dataclasses.replace(reply, messages=messages[1:], finish="stop")) == []
 
