@@ -1,6 +1,7 @@
 """Chatting, generating and tracing with a small random model whose vocabulary is bytes."""
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +27,6 @@ RECORDED = ("routing",)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from dataclasses import replace
-
     folder = tmp_path_factory.mktemp("bytes-model")
     config = replace(SMALL, d_vocab=264, n_layers=2, n_ctx=2048)
     checkpoint.save(folder, config, weights_module.random(config, seed=7))
@@ -44,12 +43,9 @@ def scripted(model: Model, text: str) -> Model:
     """The same model made to say `text`: a hook on the last residual puts one token's unembedding there."""
     tokens = iter(BYTES.encode(text, allowed_special="all"))
     config = model.config
-    unembedding = torch.eye(config.d_vocab, config.d_model) * 0
     generator = torch.Generator().manual_seed(0)
     unembedding = torch.randn(config.d_vocab, config.d_model, generator=generator).sign()
     weights = model.transformer.weights
-    from dataclasses import replace
-
     transformer = Transformer(config, replace(weights, unembedding=unembedding))
     spoken = Model(transformer, BYTES, "scripted")
 
@@ -61,7 +57,10 @@ def scripted(model: Model, text: str) -> Model:
     return spoken
 
 
-SAID = "<|channel|>analysis<|message|>8 + 7 = 15 é<|end|><|start|>assistant<|channel|>final<|message|>95 <b>bold</b><|return|>"
+SAID = (
+    "<|channel|>analysis<|message|>8 + 7 = 15 é<|end|>"
+    "<|start|>assistant<|channel|>final<|message|>95 <b>bold</b><|return|>"
+)
 
 
 def test_a_loaded_model_says_what_it_is_and_answers_with_well_formed_fields(model: Model) -> None:
