@@ -37,7 +37,7 @@ HARMONY_CONTROL_TOKENS = {
     "<|message|>": 200008,
     "<|call|>": 200012,
 }
-"""What harmony writes conversations with. The ids are o200k_harmony's; other vocabularies give these names their own."""
+"""What harmony writes conversations with. The ids are o200k_harmony's; another vocabulary has its own."""
 
 
 @cache
@@ -100,6 +100,13 @@ def save(encoding: tiktoken.Encoding, folder: str | os.PathLike[str]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     _write_whole(path, json.dumps(content, indent=0).encode())
     return path
+
+
+def control_ids(encoding: tiktoken.Encoding) -> dict[str, int]:
+    """Harmony's control tokens and their ids in a vocabulary. Raises ValueError if one is lacking."""
+    if lacking := HARMONY_CONTROL_TOKENS.keys() - encoding.special_tokens_set:
+        raise ValueError(f"the vocabulary {encoding.name} lacks harmony's control tokens {', '.join(sorted(lacking))}")
+    return {name: encoding.encode_single_token(name) for name in HARMONY_CONTROL_TOKENS}
 
 
 def token_bytes(encoding: tiktoken.Encoding, token: int) -> bytes:
