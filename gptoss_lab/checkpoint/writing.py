@@ -59,7 +59,7 @@ def save(
         return Mxfp4(torch.stack([one.blocks for one in each]), torch.stack([one.scales for one in each]))
 
     def entry(slot: Slot) -> Entry:
-        dtype = torch.uint8 if slot.part else _stored_type(_field(weights, slot), weights.embedding.dtype)
+        dtype = torch.uint8 if slot.part else _stored_type(weights, slot)
         if dtype not in slot.dtypes:
             raise ValueError(f"{slot.name} is {dtype}; a checkpoint holds bfloat16 or float32")
         return Entry(slot.name, dtype, slot.shape)
@@ -157,9 +157,11 @@ def _field(weights: Weights, slot: Slot) -> Tensor:
     return getattr(weights if slot.layer is None else weights.layers[slot.layer], slot.field)
 
 
-def _stored_type(tensor: Tensor, preferred: torch.dtype) -> torch.dtype:
-    """The type to store `tensor` in: its own, or the preferred one if it holds every value exactly."""
-    return preferred if torch.equal(tensor.to(preferred).to(tensor.dtype), tensor) else tensor.dtype
+def _stored_type(weights: Weights, slot: Slot) -> torch.dtype:
+    """A tensor's own type, or for a vector that of the embedding if it holds every value exactly."""
+    tensor, common = _field(weights, slot), weights.embedding.dtype
+    exact = slot.field in names.VECTORS and torch.equal(tensor.to(common).to(tensor.dtype), tensor)
+    return common if exact else tensor.dtype
 
 
 def _write_json(path: Path, fields: Mapping[str, Any]) -> None:
