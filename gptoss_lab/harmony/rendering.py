@@ -34,6 +34,8 @@ def render(
     Raises TypeError for what is no Message, ValueError for a message without a role and for a vocabulary without
     harmony's control tokens.
     """
+    for message in messages:
+        _check(message)
     controls = control_ids(tokenizer)
     calls_functions = any(map(_defines_functions, messages))
     tokens: list[int] = []
@@ -66,8 +68,6 @@ def render_for_training(messages: Sequence[Message], tokenizer: "Encoding", drop
 
 def _kept(messages: Sequence[Message], drop_analysis: bool) -> list[tuple[int, Message]]:
     """Messages and their numbers, without the analysis that the format drops from history."""
-    for message in messages:
-        _check(message)
     channels_of_assistant = [message.channel for message in messages if message.role == "assistant"]
     if not drop_analysis or channels_of_assistant[-1:] != ["final"]:
         return list(enumerate(messages))
