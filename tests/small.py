@@ -27,7 +27,9 @@ SMALL = ModelConfig(
 
 SHAPES = {
     "top 2": SMALL,
-    "top 4": replace(SMALL, experts_per_token=4, n_layers=2),
+    "top 4, YaRN's range at its bound": replace(
+        SMALL, experts_per_token=4, n_layers=2, original_context=2**18, n_ctx=2**18
+    ),
     "six heads, three to a key-value head": replace(SMALL, n_heads=6, n_kv_heads=2, d_head=16, n_layers=2),
     "odd heads, wide experts": replace(SMALL, n_heads=3, n_kv_heads=1, d_mlp=96, n_experts=5, d_model=96, n_layers=2),
 }
