@@ -2,6 +2,7 @@
 
 import datetime
 import string
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -134,6 +135,15 @@ def test_system_message() -> None:
         system_message(effort="max")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="the built-in tools are browser and python, not 'search'"):
         system_message(tools=["search"])  # type: ignore[list-item]
+
+
+def test_built_in_tools_are_worded_by_openai_harmony(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = pytest.importorskip("openai_harmony").ToolNamespaceConfig.python()
+    assert f"\n\n# Tools\n\n## python\n\n{config.description}\n\n# Valid" in system_message(tools=["python"]).content
+    monkeypatch.setitem(sys.modules, "openai_harmony", None)
+    with pytest.raises(ImportError, match="the text that describes the python tool comes from openai-harmony"):
+        system_message(tools=["python"])
+    assert "# Tools" not in system_message().content
 
 
 def test_developer_message_with_response_formats() -> None:
@@ -587,6 +597,11 @@ WEATHER = {
                     {"type": "null", "default": "none"},
                 ],
             },
+            "either": {
+                "description": "above",
+                "oneOf": [{"type": "string", "description": "hidden"}, {"type": "number", "description": "shown"}],
+            },
+            "maybe": {"type": ["number", "null"], "nullable": True, "default": 2**64},
             "any": {"anyOf": [{"type": "string"}, {"type": "number"}]},
             "list": {"type": "array"},
         },

@@ -7,12 +7,13 @@ in <|return|>. Source: OpenAI, "Harmony response format" (github.com/openai/harm
 become the same tokens as with openai-harmony. Any vocabulary serves that has harmony's control tokens.
 """
 
-from gptoss_lab.harmony.messages import Message, developer_message, system_message, tool_result
+from gptoss_lab.harmony.messages import Effort, Message, developer_message, system_message, tool_result
 from gptoss_lab.harmony.parsing import Parsed, StreamParser, parse
 from gptoss_lab.harmony.rendering import Rendered, render, render_for_training
 from gptoss_lab.harmony.spans import Section, Span
 
 __all__ = [
+    "Effort",
     "Message",
     "Parsed",
     "Rendered",

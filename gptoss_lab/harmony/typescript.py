@@ -36,7 +36,7 @@ def comment(text: str) -> list[str]:
     return [f"// {line}" for line in _lines(text)]
 
 
-def typescript(schema: Any, indent: str = "") -> str:
+def type_of(schema: Any, indent: str = "") -> str:
     """The type that a JSON schema describes. Whatever the form has no words for is `any`."""
     if not isinstance(schema, Mapping):
         return "any"
@@ -48,7 +48,7 @@ def typescript(schema: Any, indent: str = "") -> str:
         case "object":
             return _object(schema, indent)
         case "array":
-            return f"{typescript(schema['items'], indent)}[]" if "items" in schema else "Array<any>"
+            return f"{type_of(schema['items'], indent)}[]" if "items" in schema else "Array<any>"
         case "string":
             return " | ".join(f'"{value}"' for value in _enum(schema) if isinstance(value, str)) or "string"
         case str(name) if name in _SCALARS:
@@ -66,7 +66,7 @@ def _namespace(namespace: Namespace) -> str:
     lines += comment(namespace.description or "")
     lines.append(f"namespace {namespace.name} {{\n")
     for function in namespace.functions:
-        argument = f"_: {typescript(function.parameters)}" if function.parameters is not None else ""
+        argument = f"_: {type_of(function.parameters)}" if function.parameters is not None else ""
         lines += [*comment(function.description), f"type {function.name} = ({argument}) => any;\n"]
     lines.append(f"}} // namespace {namespace.name}")
     return "\n".join(lines)
@@ -130,7 +130,7 @@ def _top_variant(schema: Any, indent: str) -> str:
 
 
 def _nullable(schema: Any, indent: str) -> str:
-    type_ = typescript(schema, indent)
+    type_ = type_of(schema, indent)
     nullable = isinstance(schema, Mapping) and schema.get("nullable") is True
     return f"{type_} | null" if nullable and "null" not in type_ else type_
 
