@@ -99,8 +99,9 @@ def ask(options: argparse.Namespace) -> int:
 def verify(options: argparse.Namespace) -> int:
     """Say what a checkpoint is and whether it runs as it should; 1 where it does not."""
     from gptoss_lab.verify import verify
+    from gptoss_lab.views.plain_text import visible
 
-    return 0 if verify(options.path) else 1
+    return 0 if verify(options.path, say=lambda line: print(visible(line), flush=True)) else 1
 
 
 def prepare(options: argparse.Namespace) -> int:
