@@ -1,0 +1,33 @@
+"""Views: what people see of a trace or a reply. They compute nothing and trust no text.
+
+    lab.views.routing(trace)        # which experts each token went to; .to_html(path) is the same as one offline file
+    lab.views.ask(model)            # a box to ask something else
+
+Each view is a small Python module, with the ES modules and style sheets of its front end beside it (see `front_end`).
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gptoss_lab.views.ask_box import ask as ask
+    from gptoss_lab.views.reply import reply_html as reply_html
+    from gptoss_lab.views.routing_view import routing as routing
+
+_HOMES = {
+    "routing": "gptoss_lab.views.routing_view",
+    "ask": "gptoss_lab.views.ask_box",
+    "reply_html": "gptoss_lab.views.reply",
+}
+
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'gptoss_lab.views' has no attribute {name!r}; it offers {', '.join(__all__)}")
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -1,0 +1,111 @@
+import { amount, element } from "./dom.js";
+
+/* A layer by expert map: a row a layer, first layer on top, a column an expert.
+
+   expertMap({ nLayers, nExperts, onHover([layer, expert] | null), onPick([layer, expert] | null) }) returns
+   { root, fill(values, most), pick([layer, expert] | null) }: values is [layer, expert], flat; `most` gets the full colour. */
+
+const ROOMY = 16;
+let maps = 0;
+
+export function expertMap({ nLayers, nExperts, onHover, onPick }) {
+  const name = `gl-map-${maps++}`;
+  const cells = Array.from({ length: nLayers * nExperts }, (_, index) =>
+    element("div", { class: "gl-cell", role: "gridcell", id: `${name}-${index}` }),
+  );
+  const root = element(
+    "div",
+    { class: "gl-map", role: "grid", tabindex: 0, "aria-label": "Router weight by layer and expert", "data-lm-suppress-shortcuts": "true" },
+    columnNumbers(nExperts),
+    ...Array.from({ length: nLayers }, (_, layer) =>
+      element(
+        "div",
+        { class: "gl-row", role: "row" },
+        element("span", { class: "gl-number", role: "rowheader" }, String(layer)),
+        ...cells.slice(layer * nExperts, (layer + 1) * nExperts),
+      ),
+    ),
+  );
+  root.style.setProperty("--gl-experts", nExperts);
+  root.classList.toggle("gl-roomy", nExperts <= ROOMY);
+  const indexOf = new Map(cells.map((cell, index) => [cell, index]));
+  const at = (event) => {
+    const index = indexOf.get(event.target);
+    return index === undefined ? null : [Math.floor(index / nExperts), index % nExperts];
+  };
+  const values = new Float64Array(cells.length);
+  let most = 1;
+  let picked = null;
+
+  root.addEventListener("pointerover", (event) => onHover(at(event)));
+  root.addEventListener("pointerleave", () => onHover(null));
+  root.addEventListener("click", (event) => {
+    const cell = at(event);
+    if (cell === null) return;
+    root.focus({ preventScroll: true });
+    onPick(same(cell, picked) ? null : cell);
+  });
+  root.addEventListener("keydown", (event) => {
+    const target = step(event.key);
+    if (target === undefined) return;
+    event.preventDefault();
+    event.stopPropagation();
+    onPick(target);
+  });
+
+  function step(key) {
+    if (key === "Escape") return null;
+    const moves = { ArrowRight: [0, 1], ArrowLeft: [0, -1], ArrowDown: [1, 0], ArrowUp: [-1, 0] };
+    if (!(key in moves)) return undefined;
+    if (picked === null) return [0, 0];
+    return [clamp(picked[0] + moves[key][0], nLayers), clamp(picked[1] + moves[key][1], nExperts)];
+  }
+
+  // Most cells stay as they were when another token is pinned, and setting a style is what costs.
+  function fill(next, nextMost) {
+    cells.forEach((cell, index) => {
+      const value = next[index];
+      if (value === values[index] && nextMost === most) return;
+      const share = value / nextMost;
+      cell.classList.toggle("gl-weight", value > 0);
+      cell.classList.toggle("gl-strong", share > 0.5);
+      cell.style.setProperty("--gl-weight", share.toFixed(4));
+      if (nExperts <= ROOMY) cell.textContent = value > 0 ? short(value, nextMost) : "";
+    });
+    values.set(next);
+    most = nextMost;
+  }
+
+  function pick(cell) {
+    if (picked) cells[picked[0] * nExperts + picked[1]].classList.remove("gl-picked");
+    picked = cell;
+    root.removeAttribute("aria-activedescendant");
+    if (!cell) return;
+    const chosen = cells[cell[0] * nExperts + cell[1]];
+    chosen.classList.add("gl-picked");
+    root.setAttribute("aria-activedescendant", chosen.id);
+  }
+
+  return { root, cells, fill, pick };
+}
+
+// Room for about four characters: hundredths of one token's weight, otherwise as many places as fit.
+function short(value, most) {
+  return most <= 1 ? value.toFixed(2) : amount(value);
+}
+
+function columnNumbers(nExperts) {
+  const every = nExperts <= ROOMY ? 1 : nExperts <= 64 ? 4 : 8;
+  const numbers = Array.from({ length: nExperts }, (_, expert) =>
+    element("span", { class: "gl-number" }, expert % every ? "" : String(expert)),
+  );
+  return element("div", { class: "gl-row gl-head", "aria-hidden": "true" }, element("span", { class: "gl-number" }), ...numbers);
+}
+
+function clamp(value, size) {
+  return Math.min(Math.max(value, 0), size - 1);
+}
+
+function same(cell, other) {
+  return other !== null && cell[0] === other[0] && cell[1] === other[1];
+}

@@ -1,0 +1,159 @@
+"""The token strip and the layer by expert map beside it: one ES module, in a notebook and in an exported page."""
+
+from itertools import groupby
+from typing import Any, NamedTuple
+
+import anywidget
+import numpy as np
+import traitlets
+from numpy.typing import NDArray
+
+from gptoss_lab.analyses import routing
+from gptoss_lab.trace import Trace
+from gptoss_lab.views import front_end
+from gptoss_lab.views.kinds import LEGEND, RAW_THOUGHT, kind_of
+from gptoss_lab.views.plain_text import as_token, quoted
+
+STYLE = ("theme.css", "token_strip.css", "expert_map.css", "routing_map.css")
+
+
+class RoutingMap(anywidget.AnyWidget):
+    """Tokens and the experts they went to.
+
+    `pinned`: the pinned token's position, or None. `cell`: the chosen (layer, expert), or None. `shown`: the name of
+    the group of tokens on show, "all" or another of `groups`. All three follow clicks and keys, and may be set.
+
+    `data` goes to the browser whole, its arrays as bytes (little endian, C order): experts uint8 (uint16 above 256
+    experts) and weights float32 [layer, pos, rank]; ids int32 and logprobs float32 [pos]; sections uint8 [pos];
+    members uint8 [group, pos]; sums float32 and choosers int32 [group, layer, expert], over a group's content tokens;
+    breaks int32, the positions after which a line ends.
+    """
+
+    _esm = front_end.module("routing_map.js")
+    _css = front_end.style(*STYLE)
+
+    data = traitlets.Dict().tag(sync=True)
+    pinned = traitlets.Int(None, allow_none=True).tag(sync=True)
+    cell: Any = traitlets.Tuple(traitlets.Int(), traitlets.Int(), default_value=None, allow_none=True).tag(sync=True)
+    shown = traitlets.Unicode("all").tag(sync=True)
+
+    def __init__(self, trace: Trace) -> None:
+        super().__init__(data=_data(trace))
+
+    def show(self, trace: Trace) -> None:
+        """Shows another trace in place, with nothing pinned."""
+        with self.hold_sync():
+            self.pinned, self.cell, self.shown = None, None, "all"
+            self.data = _data(trace)
+
+    @property
+    def groups(self) -> list[tuple[str, str]]:
+        """What can be on show: (name, title)."""
+        return [(group["name"], group["title"]) for group in self.data["groups"]]
+
+    @traitlets.validate("pinned")
+    def _check_pinned(self, proposal: dict[str, Any]) -> int | None:
+        position = proposal["value"]
+        if position is not None and not 0 <= position < self.data["nTokens"]:
+            raise traitlets.TraitError(f"pinned={position}: this trace has tokens 0 to {self.data['nTokens'] - 1}")
+        return position
+
+    @traitlets.validate("cell")
+    def _check_cell(self, proposal: dict[str, Any]) -> tuple[int, int] | None:
+        cell = proposal["value"]
+        n_layers, n_experts = self.data["nLayers"], self.data["nExperts"]
+        if cell is not None and not (0 <= cell[0] < n_layers and 0 <= cell[1] < n_experts):
+            raise traitlets.TraitError(f"cell={cell}: expected a layer below {n_layers}, an expert below {n_experts}")
+        return cell
+
+    @traitlets.validate("shown")
+    def _check_shown(self, proposal: dict[str, Any]) -> str:
+        names = [name for name, _ in self.groups]
+        if proposal["value"] not in names:
+            raise traitlets.TraitError(f"shown={proposal['value']!r}: expected one of {', '.join(map(repr, names))}")
+        return proposal["value"]
+
+
+class _Group(NamedTuple):
+    name: str
+    title: str  # on its button
+    label: str  # in a sentence: "experts of ..."
+    member: NDArray[np.bool_]  # [pos]
+
+
+def _data(trace: Trace) -> dict[str, Any]:
+    groups = _groups(trace)
+    counted = [group.member & routing.content(trace) for group in groups]
+    totals = [routing.expert_sums(trace, where) for where in counted]
+    return {
+        "nTokens": len(trace.tokens),
+        "nPrompt": trace.n_prompt,
+        "nLayers": trace.n_layers,
+        "nExperts": trace.n_experts,
+        "k": trace.expert_indices.shape[2],
+        "shown": [as_token(text) for text in trace.texts],
+        "quoted": [quoted(text) for text in trace.texts],
+        "blocks": _blocks(trace),
+        "groups": [
+            {"name": group.name, "title": group.title, "label": group.label, "counted": int(where.sum())}
+            for group, where in zip(groups, counted, strict=True)
+        ],
+        "breaks": _bytes([place for place, text in enumerate(trace.texts) if "\n" in text], "<i4"),
+        "sections": _bytes([_section(trace, place) for place in range(len(trace.tokens))], "u1"),
+        "ids": _bytes(trace.tokens, "<i4"),
+        "logprobs": _bytes(trace.logprobs, "<f4"),
+        "experts": _bytes(trace.expert_indices, "u1" if trace.n_experts <= 256 else "<u2"),
+        "weights": _bytes(trace.topk_weights, "<f4"),
+        "members": _bytes([group.member for group in groups], "u1"),
+        "sums": _bytes([weight for weight, _ in totals], "<f4"),
+        "choosers": _bytes([tokens for _, tokens in totals], "<i4"),
+    }
+
+
+def _groups(trace: Trace) -> list[_Group]:
+    """Everything, the prompt, the reply, and then each speaker in order of appearance."""
+    in_reply = routing.reply(trace)
+    speaker_of = routing.labels(trace, "speaker")
+    groups = [_Group("all", "Everything", "the whole conversation", np.ones_like(in_reply))]
+    if in_reply.any() and not in_reply.all():
+        groups.append(_Group("prompt", "Prompt", "the prompt", ~in_reply))
+        groups.append(_Group("reply", "Reply", "the reply", in_reply))
+    for speaker in dict.fromkeys(speaker_of):
+        name = quoted(speaker)
+        groups.append(_Group(f"speaker:{speaker}", name, f"“{name}”", speaker_of == speaker))
+    return groups
+
+
+def _blocks(trace: Trace) -> list[dict[str, Any]]:
+    """The messages, as the strip draws them: start and end positions, kind (of colour), title, note, legend."""
+    speaker_of = routing.labels(trace, "speaker")
+    blocks = []
+    for _, positions in groupby(range(len(trace.spans)), key=lambda place: trace.spans[place].message):
+        places = list(positions)
+        span, speaker = trace.spans[places[-1]], speaker_of[places[0]]
+        kind = kind_of(span.role, speaker)
+        titles = [span.role or "unknown role", *([speaker] if speaker != span.role else [])]
+        to = f", to {quoted(span.recipient)}" if span.recipient else ""
+        blocks.append(
+            {
+                "start": places[0],
+                "end": places[-1] + 1,
+                "kind": kind,
+                "title": ", ".join(map(quoted, titles)) + to,
+                "note": RAW_THOUGHT if kind == "analysis" else "",
+                "legend": LEGEND[kind],
+            }
+        )
+    return blocks
+
+
+def _section(trace: Trace, place: int) -> int:
+    """0 content, 1 header, 2 control token, wherever it stands."""
+    text = trace.texts[place]
+    if text.startswith("<|") and text.endswith("|>") and len(text) > 4:
+        return 2
+    return 0 if trace.spans[place].section == "content" else 1
+
+
+def _bytes(values: Any, dtype: str) -> bytes:
+    return np.ascontiguousarray(values, dtype=dtype).tobytes()

@@ -1,0 +1,26 @@
+import { element } from "./dom.js";
+import { choice, drawLoad } from "./load_chart.js";
+import { pageModel, pageState } from "./page.js";
+import { render } from "./routing_map.js";
+
+/* The routing view as a page of its own: what ipywidgets are in a notebook, plain menus are here. */
+
+const { heading, load, ...state } = pageState();
+const model = pageModel(state);
+const controls = element("div", { class: "gptoss gl-controls" });
+const map = element("div");
+const chart = element("div", { class: "gptoss gl-load" });
+document.getElementById("view").append(drawHeading(), controls, map, chart);
+
+const shown = choice("Show", state.data.groups.map(({ title, name }) => [title, name]));
+shown.select.value = state.shown;
+shown.select.addEventListener("change", () => model.set("shown", shown.select.value));
+controls.append(shown.label);
+
+render({ model, el: map });
+drawLoad(chart, load);
+
+function drawHeading() {
+  const [title, aid] = heading;
+  return element("header", { class: "gptoss gl-heading" }, element("h3", {}, title), element("p", { class: "gl-aid" }, aid));
+}

@@ -1,0 +1,64 @@
+"""A reply as it is written, in a notebook cell."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import anywidget
+import traitlets
+
+from gptoss_lab.views import front_end
+from gptoss_lab.views.conversation import FINISHES, MessageLike, blocks
+
+SHORTEST_PAUSE = 0.05
+"""Seconds between two updates: at most 20 a second."""
+
+CHARACTERS_PER_SECOND = 400_000
+"""An update carries the whole text, so a long text is sent less often."""
+
+
+class LiveReply(anywidget.AnyWidget):
+    """Shows messages while they are written: `show()` once, `update(messages)` with every token, `close(status)`.
+
+    Updates that come too fast are skipped, and the last one is always shown. Any thread may call these.
+    """
+
+    _esm = front_end.module("stream.js")
+    _css = front_end.style("theme.css", "conversation.css")
+
+    blocks: Any = traitlets.List().tag(sync=True)
+    status = traitlets.Unicode().tag(sync=True)
+    running = traitlets.Bool(False).tag(sync=True)
+
+    _latest: Sequence[MessageLike] = ()
+    _next_update = 0.0
+
+    def show(self) -> None:
+        """Displays the widget in the cell that runs."""
+        from IPython.display import display
+
+        self.start()
+        display(self)
+
+    def start(self) -> None:
+        """Begins anew, with nothing written yet."""
+        self._latest, self._next_update = (), 0.0
+        with self.hold_sync():
+            self.blocks, self.status, self.running = [], "Reading the prompt.", True
+
+    def update(self, messages: Sequence[MessageLike]) -> None:
+        """Shows the messages as they are now, all of them, unless the last update was just before."""
+        self._latest = messages
+        now = time.monotonic()
+        if now < self._next_update:
+            return
+        written = blocks(messages)
+        size = sum(len(block["text"]) for block in written)
+        self._next_update = now + max(SHORTEST_PAUSE, size / CHARACTERS_PER_SECOND)
+        with self.hold_sync():
+            self.blocks, self.status = written, "Writing."
+
+    def close(self, status: str = "stop") -> None:
+        """Shows the last messages, and why the reply ended: a `Reply.finish`, or a sentence."""
+        with self.hold_sync():
+            self.blocks, self.status, self.running = blocks(self._latest), FINISHES.get(status, status), False
