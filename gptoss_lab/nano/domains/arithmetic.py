@@ -1,0 +1,176 @@
+"""Addition and subtraction of two whole numbers, column by column from the right, with carries and borrows.
+
+At high effort, a line a column:
+
+    Units: 8 + 7 = 15, write 5, carry 1.
+    Tens: 3 + 5 + 1 = 9, write 9, carry 0.
+    Together: 95.
+
+at medium effort the sums alone, "8 + 7 = 15, 3 + 5 + 1 = 9.", and at low effort the answer at once.
+"""
+
+from collections.abc import Iterator
+from random import Random
+from typing import NamedTuple
+
+from gptoss_lab.nano.domains.problem import Problem
+
+MAX_DIGITS = 6
+COLUMNS = ("Units", "Tens", "Hundreds", "Thousands", "Ten thousands", "Hundred thousands", "Millions")
+
+SUM_PHRASES = (
+    "What is {a} + {b}?",
+    "What is {a} + {b}?",
+    "What is {a}+{b}?",
+    "What's {a} + {b}?",
+    "what is {a} + {b}",
+    "What is {a} plus {b}?",
+    "What does {a} + {b} make?",
+    "What do you get if you add {a} and {b}?",
+    "What is the sum of {a} and {b}?",
+    "How much is {a} + {b}?",
+    "How much is {a} plus {b}?",
+    "{a} + {b} = ?",
+    "{a} + {b} =",
+    "{a} + {b}",
+    "{a} + {b}?",
+    "{a}+{b}",
+    "{a}+{b}=?",
+    "{a}+{b}=",
+    "{a} plus {b}",
+    "Add {a} and {b}.",
+    "Add {a} to {b}.",
+    "add {a} and {b}",
+    "Please add {a} and {b}.",
+    "Please calculate {a} + {b}.",
+    "Calculate {a} + {b}.",
+    "Compute {a} + {b}.",
+    "Work out {a} + {b}.",
+    "Tell me {a} + {b}.",
+    "Can you add {a} and {b}?",
+    "Could you tell me what {a} plus {b} is?",
+    "Find the sum of {a} and {b}.",
+    "Sum {a} and {b}.",
+)
+
+# {a} - {b}, whichever stands first.
+DIFFERENCE_PHRASES = (
+    "What is {a} - {b}?",
+    "What is {a} - {b}?",
+    "What is {a}-{b}?",
+    "What's {a} - {b}?",
+    "what is {a} - {b}",
+    "What is {a} minus {b}?",
+    "How much is {a} - {b}?",
+    "How much is {a} minus {b}?",
+    "{a} - {b} = ?",
+    "{a} - {b} =",
+    "{a} - {b}",
+    "{a} - {b}?",
+    "{a}-{b}",
+    "{a}-{b}=?",
+    "{a}-{b}=",
+    "{a} minus {b}",
+    "Subtract {b} from {a}.",
+    "Please subtract {b} from {a}.",
+    "Can you subtract {b} from {a}?",
+    "Take {b} from {a}.",
+    "Take {b} away from {a}.",
+    "Please calculate {a} - {b}.",
+    "Calculate {a} - {b}.",
+    "Compute {a} - {b}.",
+    "Work out {a} - {b}.",
+    "Tell me {a} - {b}.",
+    "What is left if you take {b} from {a}?",
+)
+
+
+def addition(rng: Random) -> Problem:
+    a, b = _operands(rng)
+    columns = list(_add_columns(a, b))
+    together = str(a + b)
+    lines = [column.line("carry") for column in columns]
+    if len(together) > len(columns):
+        lines.append(f"{COLUMNS[len(columns)]}: write 1.")
+    return Problem(
+        domain="addition",
+        size=max(len(str(a)), len(str(b))),
+        identity="{} + {}".format(*sorted((a, b))),
+        question=rng.choice(SUM_PHRASES).format(a=a, b=b),
+        thoughts={"high": "\n".join([*lines, f"Together: {together}."]), "medium": _sums(columns)},
+        answer=together,
+    )
+
+
+def subtraction(rng: Random) -> Problem:
+    a, b = _operands(rng)
+    if a < b and rng.random() < 0.8:
+        a, b = b, a
+    columns = list(_subtract_columns(max(a, b), min(a, b)))
+    sign = "-" if a < b else ""
+    remark = [f"{a} is less than {b}."] if a < b else []
+    together = sign + "".join(str(column.written) for column in reversed(columns))
+    lines = [column.line("borrow") for column in columns]
+    return Problem(
+        domain="subtraction",
+        size=max(len(str(a)), len(str(b))),
+        identity="{1} - {0}".format(*sorted((a, b))),
+        question=rng.choice(DIFFERENCE_PHRASES).format(a=a, b=b),
+        thoughts={
+            "high": "\n".join([*remark, *lines, f"Together: {together}."]),
+            "medium": " ".join([*remark, _sums(columns)]),
+        },
+        answer=str(a - b),
+    )
+
+
+class _Column(NamedTuple):
+    name: str
+    sum: str
+    written: int
+    handed_on: int
+
+    def line(self, handing_on: str) -> str:
+        return f"{self.name}: {self.sum}, write {self.written}, {handing_on} {self.handed_on}."
+
+
+def _operands(rng: Random) -> tuple[int, int]:
+    """Two numbers, mostly of one length; each length is as likely as any other."""
+    longer = rng.randint(1, MAX_DIGITS)
+    shorter = longer if rng.random() < 0.7 else rng.randint(1, longer)
+    a, b = _number(rng, longer), _number(rng, shorter)
+    return (a, b) if rng.random() < 0.5 else (b, a)
+
+
+def _number(rng: Random, digits: int) -> int:
+    return rng.randint(10 ** (digits - 1) if digits > 1 else 0, 10**digits - 1)
+
+
+def _digit_pairs(a: int, b: int) -> Iterator[tuple[str, int, int]]:
+    """Column name and both digits, from the right; the shorter number is filled with zeros."""
+    width = max(len(str(a)), len(str(b)))
+    digits_a, digits_b = (map(int, reversed(str(n).zfill(width))) for n in (a, b))
+    yield from zip(COLUMNS[:width], digits_a, digits_b, strict=True)
+
+
+def _add_columns(a: int, b: int) -> Iterator[_Column]:
+    carry = 0
+    for name, digit_a, digit_b in _digit_pairs(a, b):
+        carried = f" + {carry}" if carry else ""
+        total = digit_a + digit_b + carry
+        carry = total // 10
+        yield _Column(name, f"{digit_a} + {digit_b}{carried} = {total}", total % 10, carry)
+
+
+def _subtract_columns(larger: int, smaller: int) -> Iterator[_Column]:
+    borrow = 0
+    for name, digit_a, digit_b in _digit_pairs(larger, smaller):
+        borrowed = f" - {borrow}" if borrow else ""
+        needed = digit_b + borrow
+        borrow = int(digit_a < needed)
+        upper = digit_a + 10 * borrow
+        yield _Column(name, f"{upper} - {digit_b}{borrowed} = {upper - needed}", upper - needed, borrow)
+
+
+def _sums(columns: list[_Column]) -> str:
+    return ", ".join(column.sum for column in columns) + "."
