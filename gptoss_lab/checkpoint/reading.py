@@ -22,6 +22,7 @@ class Checkpoint(NamedTuple):
     """A checkpoint, mapped and checked: every slot has its tensor, of a fitting shape and type."""
 
     folder: Path
+    files: list[Path]
     config: ModelConfig
     dialect: names.Dialect
     packed: bool
@@ -41,8 +42,7 @@ def load(folder: str | Path) -> tuple[ModelConfig, Weights]:
     where the experts that have to be copied do not fit.
     """
     checkpoint = open_checkpoint(folder)
-    _check_memory(checkpoint)
-    return checkpoint.config, _assemble(checkpoint)
+    return checkpoint.config, assemble(checkpoint)
 
 
 def open_checkpoint(folder: str | Path) -> Checkpoint:
@@ -61,7 +61,30 @@ def open_checkpoint(folder: str | Path) -> Checkpoint:
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from None
     _check(folder, slots, tensors, homes)
-    return Checkpoint(folder, config, dialect, packed, slots, tensors)
+    return Checkpoint(folder, list(files), config, dialect, packed, slots, tensors)
+
+
+def assemble(checkpoint: Checkpoint) -> Weights:
+    """The weights of a checkpoint. Raises MemoryError where the experts that have to be copied do not fit."""
+    _check_memory(checkpoint)
+    by_layer: dict[int | None, dict[str, Any]] = defaultdict(dict)
+    for slot in checkpoint.slots:
+        tensor = checkpoint.tensors[slot.name]
+        fields = by_layer[slot.layer]
+        if slot.part == "blocks":
+            fields[slot.field] = Mxfp4(tensor, checkpoint.tensors[slot.name.removesuffix("blocks") + "scales"])
+        elif slot.part == "scales":
+            continue  # taken with its blocks
+        elif slot.field in names.EXPERTS:
+            fields[slot.field] = tensor.mT.contiguous()  # stored as [expert, in, out]
+        elif slot.field in names.VECTORS:
+            fields[slot.field] = tensor.to(torch.float32, copy=True)
+        else:
+            fields[slot.field] = tensor
+    layers = (by_layer[layer] for layer in range(checkpoint.config.n_layers))
+    return Weights(
+        layers=tuple(LayerWeights(**_unfuse(fields, checkpoint.config)) for fields in layers), **by_layer[None]
+    )
 
 
 def read_config(folder: Path) -> ModelConfig:
@@ -158,27 +181,6 @@ def _available_memory() -> int | None:
         return None
     fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
     return int(fields["MemAvailable"].split()[0]) * 1024 if "MemAvailable" in fields else None
-
-
-def _assemble(checkpoint: Checkpoint) -> Weights:
-    by_layer: dict[int | None, dict[str, Any]] = defaultdict(dict)
-    for slot in checkpoint.slots:
-        tensor = checkpoint.tensors[slot.name]
-        fields = by_layer[slot.layer]
-        if slot.part == "blocks":
-            fields[slot.field] = Mxfp4(tensor, checkpoint.tensors[slot.name.removesuffix("blocks") + "scales"])
-        elif slot.part == "scales":
-            continue  # taken with its blocks
-        elif slot.field in names.EXPERTS:
-            fields[slot.field] = tensor.mT.contiguous()  # stored as [expert, in, out]
-        elif slot.field in names.VECTORS:
-            fields[slot.field] = tensor.to(torch.float32, copy=True)
-        else:
-            fields[slot.field] = tensor
-    layers = (by_layer[layer] for layer in range(checkpoint.config.n_layers))
-    return Weights(
-        layers=tuple(LayerWeights(**_unfuse(fields, checkpoint.config)) for fields in layers), **by_layer[None]
-    )
 
 
 def _unfuse(fields: dict[str, Any], config: ModelConfig) -> dict[str, Any]:
