@@ -491,14 +491,29 @@ def test_a_damaged_header_raises_nothing_but_value_error(
         assert sum(tensor.nbytes for tensor in mapped.values()) <= len(content)
 
 
+def by_hand(path: Path, header: dict, data: bytes) -> Path:
+    encoded = json.dumps(header).encode()
+    path.write_bytes(len(encoded).to_bytes(8, "little") + encoded + data)
+    return path
+
+
+@pytest.mark.parametrize("second", [[0, 4], [2, 6], [5, 9]], ids=["the same bytes", "an overlap", "a gap"])
+def test_tensors_lie_one_after_the_other(tmp_path: Path, second: list[int]) -> None:
+    header = {
+        "a": {"dtype": "U8", "shape": [4], "data_offsets": [0, 4]},
+        "b": {"dtype": "U8", "shape": [4], "data_offsets": second},
+    }
+    with pytest.raises(ValueError, match=r"is corrupt: b, U8 \[4\], should take bytes 4 to 8"):
+        container.map_tensors(by_hand(tmp_path / "odd.safetensors", header, bytes(second[1])))
+
+
 def test_tensors_at_odd_offsets_are_aligned(tmp_path: Path) -> None:
-    path = tmp_path / "odd.safetensors"
     header = {
         "a": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]},
         "b": {"dtype": "F32", "shape": [2], "data_offsets": [1, 9]},
     }
-    encoded = json.dumps(header).encode()
-    path.write_bytes(len(encoded).to_bytes(8, "little") + encoded + b"\7" + torch.tensor([1.5, -2.0]).numpy().tobytes())
+    data = b"\7" + torch.tensor([1.5, -2.0]).numpy().tobytes()
+    path = by_hand(tmp_path / "odd.safetensors", header, data)
     b = container.map_tensors(path)["b"]
     assert b.tolist() == [1.5, -2.0]
     assert b.data_ptr() % 4 == 0
@@ -572,8 +587,10 @@ def test_half_a_download_is_not_taken_for_a_checkpoint(
     snapshot = in_cache(cache, COMMIT, checkpoint.save(tmp_path / "model", CONFIG, weights))
     assert checkpoint.find(REPOSITORY) == snapshot
     next(snapshot.glob(missing)).unlink()
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError, match="not in the Hugging Face cache"):
         checkpoint.find(REPOSITORY)
+    with pytest.raises(FileNotFoundError, match=f"{COMMIT} holds only part of a checkpoint.*hf download {REPOSITORY}"):
+        checkpoint.find(REPOSITORY, revision=COMMIT)
 
 
 def test_offline_and_absent_says_how_to_get_it(cache: Path) -> None:

@@ -14,9 +14,10 @@ from small import SMALL, in_transformers
 from gptoss_lab import checkpoint, cli, tokenizer
 from gptoss_lab import weights as weights_module
 from gptoss_lab.config import PRESETS
+from gptoss_lab.model import Transformer
 from gptoss_lab.mxfp4 import Mxfp4
 from gptoss_lab.ops import numba_ops
-from gptoss_lab.verify import PROMPT, examine, parameters, verify
+from gptoss_lab.verify import PROMPT, TOLERANCE, compare, parameters, verify
 from gptoss_lab.weights import Weights
 
 BYTES = tiktoken.Encoding(
@@ -126,16 +127,18 @@ def test_engines_that_disagree_are_told_on(folder: Path, monkeypatch: pytest.Mon
 
 def test_each_layer_answers_for_itself(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     right = numba_ops.expert_shares
-    calls = []
+    calls: list[int] = []
 
-    def wrong_in_layer_one(x, indices, *rest):
+    def wrong_in_layer_zero(*arguments):
         calls.append(1)
-        return right(x, indices, *rest) * (1.01 if len(calls) == 2 else 1)
+        return right(*arguments) * (1.01 if len(calls) == 1 else 1)
 
-    monkeypatch.setattr(numba_ops, "expert_shares", wrong_in_layer_one)
-    engines = next(finding for finding in examine(folder) if finding.about == "engines")
-    assert engines.sound is False
-    assert "at blocks.1.hook_mlp_out" in engines.text
+    monkeypatch.setattr(numba_ops, "expert_shares", wrong_in_layer_zero)
+    config, weights = checkpoint.load(folder)
+    reference, other = (Transformer(config, weights, engine=engine) for engine in ("torch", "numba"))
+    _, apart = compare(reference, other, list(b"any ids will do"))
+    assert [point for point, difference in apart if difference > TOLERANCE] == ["blocks.0.hook_mlp_out"]
+    assert len(apart) == 3 * config.n_layers + 1
 
 
 def as_in_the_hub_cache(folder: Path, blobs: Path) -> None:

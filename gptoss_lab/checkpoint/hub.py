@@ -60,15 +60,22 @@ def _fetch(name: str, revision: str) -> Path:
     try:
         folder = Path(snapshot_download(name, revision=revision, allow_patterns=SERVING_FILES))
     except LocalEntryNotFoundError:
-        raise FileNotFoundError(
-            f"{name} is not in the Hugging Face cache ({constants.HF_HUB_CACHE}), and the hub cannot be reached: run"
-            f" `hf download {name} --exclude 'original/*' --exclude 'metal/*'` where it can, or give a folder instead"
-        ) from None
+        where = f"is not in the Hugging Face cache ({constants.HF_HUB_CACHE}), and the hub cannot be reached"
+        raise FileNotFoundError(f"{name} {where}: {_how_to_get(name)}") from None
     except RevisionNotFoundError:
         raise FileNotFoundError(f"{name} has no revision {revision!r} on the Hugging Face hub") from None
     except RepositoryNotFoundError:
         raise FileNotFoundError(
             f"the Hugging Face hub has no repository {name}, or shows it to its members only"
         ) from None
+    if not is_whole(folder):  # offline, what is left of an interrupted download comes back without a word
+        raise FileNotFoundError(
+            f"{folder} holds only part of a checkpoint, and no more can be had: {_how_to_get(name)}"
+        )
     _log.info("fetched %s at commit %s", name, folder.name)
     return folder
+
+
+def _how_to_get(name: str) -> str:
+    command = f"hf download {name} --exclude 'original/*' --exclude 'metal/*'"
+    return f"run `{command}` where the hub can be reached, or give a folder instead"
