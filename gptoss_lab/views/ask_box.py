@@ -37,8 +37,8 @@ class AskBox(ipywidgets.VBox):
             layout={"flex": "1 1 260px", "max_width": "480px"},
         )
         self.effort = toggle_buttons("Effort", ["low", "medium", "high"], value=effort)
-        self.ask_button = ipywidgets.Button(description="Ask", button_style="primary", icon="play", layout=_BUTTON)
-        self.stop_button = ipywidgets.Button(description="Stop", icon="stop", disabled=True, layout=_BUTTON)
+        self.ask_button = ipywidgets.Button(description="Ask", button_style="primary", layout=_BUTTON)
+        self.stop_button = ipywidgets.Button(description="Stop", disabled=True, layout=_BUTTON)
         self.stream = LiveReply()
         self._model = model
         self._stop = threading.Event()

@@ -66,10 +66,8 @@ export function expertMap({ nLayers, nExperts, onHover, onPick }) {
     cells.forEach((cell, index) => {
       const value = next[index];
       if (value === values[index] && nextMost === most) return;
-      const share = value / nextMost;
       cell.classList.toggle("gl-weight", value > 0);
-      cell.classList.toggle("gl-strong", share > 0.5);
-      cell.style.setProperty("--gl-weight", share.toFixed(4));
+      cell.style.setProperty("--gl-weight", (value / nextMost).toFixed(4));
       if (nExperts <= ROOMY) cell.textContent = value > 0 ? short(value, nextMost) : "";
     });
     values.set(next);

@@ -107,7 +107,6 @@ export function tokenStrip(conversation, { onHover, onPin }) {
     tokens.forEach((token, position) => {
       const weight = weights === null ? 0 : weights[position];
       token.classList.toggle("gl-weight", weight > 0);
-      token.classList.toggle("gl-strong", weight > 0.5);
       if (weight > 0) token.style.setProperty("--gl-weight", weight);
     });
   }

@@ -91,7 +91,7 @@ class Lab:
 
 @pytest.fixture
 def open_notebook(lab: Lab, browser: Any) -> Iterator[Callable[..., "Notebook"]]:
-    """`open_notebook(*cells, path=None, size=(1280, 1000))` opens cells, or a notebook file, without running anything."""
+    """`open_notebook(*cells, path=None, size=(1280, 1000))` opens cells, or a notebook file, and runs nothing."""
     contexts = []
 
     def open_it(*cells: str, path: Path | None = None, size: tuple[int, int] = (1280, 1000)) -> Notebook:
@@ -108,6 +108,8 @@ def open_notebook(lab: Lab, browser: Any) -> Iterator[Callable[..., "Notebook"]]
         page.goto(lab.url(name))
         page.wait_for_function("window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel")
         page.evaluate("jupyterapp.shell.currentWidget.sessionContext.ready")
+        if page.get_attribute("body", "data-jp-theme-light") == "false":  # the server remembers the last test's theme
+            notebook.use_theme("JupyterLab Light")
         return notebook
 
     yield open_it

@@ -1,0 +1,285 @@
+"""The routing view, in a real JupyterLab and as an exported page: the same gestures do the same things."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import traces
+from looking import WATCH_ALERTS, assert_nothing_ran, assert_readable
+
+from gptoss_lab.views import routing
+
+pytestmark = pytest.mark.browser
+
+VIEW = "import traces, gptoss_lab as lab\nview = lab.views.routing(traces.conversation())\nview"
+TRACE = traces.conversation()
+CARRY = TRACE.texts.index(" carry")
+
+
+@pytest.fixture
+def open_page(browser: Any, tmp_path: Path) -> Any:
+    """Opens an exported view; `errors` on the page collects what the console says, `requests` what it fetches."""
+    contexts = []
+
+    def open_it(view: Any, scheme: str = "light", size: tuple[int, int] = (1280, 1000)) -> Any:
+        path = view.to_html(tmp_path / "view.html")
+        context = browser.new_context(color_scheme=scheme, viewport={"width": size[0], "height": size[1]}, offline=True)
+        contexts.append(context)
+        page = context.new_page()
+        page.errors, page.requests = [], []
+        page.on("pageerror", lambda error: page.errors.append(str(error)))
+        page.on("console", lambda message: page.errors.append(message.text) if message.type == "error" else None)
+        page.on("request", lambda request: page.requests.append(request.url))
+        page.add_init_script(WATCH_ALERTS)
+        page.goto(path.as_uri())
+        page.wait_for_selector(".gl-token")
+        page.wait_for_selector(".js-plotly-plot .bars .point")
+        return page
+
+    yield open_it
+    for context in contexts:
+        context.close()
+
+
+def token(page: Any, position: int) -> Any:
+    return page.locator(".gl-token").nth(position)
+
+
+def cell(page: Any, layer: int, expert: int, n_experts: int = 8) -> Any:
+    return page.locator(".gl-cell").nth(layer * n_experts + expert)
+
+
+def weights_on_map(page: Any) -> np.ndarray:
+    """The numbers in the map's cells, [layer, expert]; 0 where a cell is empty."""
+    texts = page.locator(".gl-cell").all_inner_texts()
+    return np.array([float(text or 0) for text in texts]).reshape(TRACE.n_layers, TRACE.n_experts)
+
+
+def gestures(page: Any) -> None:
+    """Everything that the strip and the map answer to, wherever they are; begins and ends with nothing pinned."""
+    # With nothing pinned: the sum over what is on show.
+    content = np.array([span.section == "content" for span in TRACE.spans])
+    np.testing.assert_allclose(weights_on_map(page), TRACE.dense_weights()[:, content].sum(axis=1), atol=0.051)
+    # Hovering reads a token.
+    token(page, CARRY).hover()
+    tip = page.locator(".gl-tip")
+    probability = 100 * np.exp(TRACE.logprobs[CARRY])
+    assert tip.inner_text().splitlines() == [
+        "␣carry",
+        f"id {TRACE.tokens[CARRY]} at position {CARRY}",
+        "assistant, analysis",
+        f"Sampled with probability {probability:.1f} %.",
+    ]
+    # Clicking pins it, and the map shows its weights.
+    token(page, CARRY).click()
+    assert page.locator(".gl-map-pane h4").inner_text() == "Experts of the token ␣carry"
+    np.testing.assert_allclose(weights_on_map(page), TRACE.dense_weights()[:, CARRY], atol=0.0051)
+    # Arrow keys move the pin; down and up by a line.
+    pinned = page.locator(".gl-pinned")
+    page.keyboard.press("ArrowRight")
+    assert pinned.text_content() == TRACE.texts[CARRY + 1]
+    page.keyboard.press("ArrowLeft")
+    top = pinned.bounding_box()["y"]
+    page.keyboard.press("ArrowDown")
+    assert pinned.bounding_box()["y"] > top
+    page.keyboard.press("ArrowUp")
+    assert pinned.bounding_box()["y"] == top
+    page.keyboard.press("Home")
+    assert pinned.inner_text() == "<|start|>"
+    # Escape lets go.
+    page.keyboard.press("Escape")
+    assert pinned.count() == 0
+    assert "whole conversation" in page.locator(".gl-map-pane h4").inner_text()
+    # A click on a cell marks the tokens that the expert served: in layer 0, expert 0 serves digits.
+    cell(page, 0, 0).click()
+    assert page.locator(".gl-strip-pane h4").inner_text() == "Tokens by their weight for expert 0 of layer 0"
+    served = page.locator(".gl-token.gl-weight").all_text_contents()
+    assert served == [text for text in TRACE.texts if re.search(r"\d", text)]
+    page.keyboard.press("ArrowRight")
+    assert "expert 1 of layer 0" in page.locator(".gl-strip-pane h4").inner_text()
+    page.keyboard.press("Escape")
+    assert page.locator(".gl-token.gl-weight").count() == 0
+
+
+def test_in_a_notebook(open_notebook: Callable[..., Any], pictures: Path) -> None:
+    notebook = open_notebook(VIEW, size=(1280, 1200))
+    notebook.run_all()
+    page = notebook.page
+    page.wait_for_selector(".gl-token")
+    page.wait_for_selector(".js-plotly-plot .bars .point")
+    gestures(page)
+
+    # The kernel follows what is clicked.
+    token(page, CARRY).click()
+    notebook.wait_until("view.pinned", str(CARRY))
+    cell(page, 2, 5).click()
+    notebook.wait_until("view.cell", "(2, 5)")
+    page.get_by_role("button", name="final", exact=True).click()
+    notebook.wait_until("view.shown", "'speaker:final'")
+    page.wait_for_function("document.querySelectorAll('.gl-block:not([hidden])').length === 1")
+
+    # The page follows what the kernel sets.
+    notebook.ask("setattr(view, 'shown', 'all') or setattr(view, 'pinned', 3) or setattr(view, 'cell', None)")
+    page.wait_for_function("document.querySelector('.gl-pinned')?.id.endsWith('-3')")
+    page.wait_for_function("document.querySelectorAll('.gl-block:not([hidden])').length === 4")
+
+    # The menus of the chart.
+    heights = "[...document.querySelectorAll('.bars .point path')].map((bar) => bar.getBBox().height)"
+    before = page.evaluate(heights)
+    page.locator(".gl-load select").select_option("layer 1")
+    page.wait_for_function(f"before => String({heights}) !== String(before)", arg=before)
+    notebook.wait_until("view.chart.layer.value", "1")
+    width = page.locator(".js-plotly-plot .main-svg").first.bounding_box()["width"]
+    assert width > 900, "the chart fills its place"
+
+    assert_readable(page, ".jp-OutputArea .gptoss")
+    assert notebook.errors == []
+    page.screenshot(path=pictures / "routing-notebook-light.png")
+
+
+def test_a_dark_notebook(open_notebook: Callable[..., Any], pictures: Path) -> None:
+    notebook = open_notebook(VIEW, size=(900, 1500))
+    notebook.run_all()
+    page = notebook.page
+    page.wait_for_selector(".js-plotly-plot .bars .point")
+    ink = "getComputedStyle(document.querySelector('.gl-strip-pane h4')).color"
+    light = page.evaluate(ink)
+    notebook.use_theme("JupyterLab Dark")
+    assert page.evaluate(ink) != light
+    token(page, CARRY).click()
+    cell(page, 0, 0).click()
+    token(page, CARRY + 1).hover()
+    assert_readable(page, ".jp-OutputArea .gptoss")
+    chart_ink = page.evaluate("getComputedStyle(document.querySelector('.xtick text')).fill")
+    assert chart_ink == page.evaluate("getComputedStyle(document.querySelector('.gl-aid')).color")
+    assert notebook.errors == []
+    page.screenshot(path=pictures / "routing-notebook-dark.png")
+
+
+def test_tab_reaches_the_controls(open_notebook: Callable[..., Any]) -> None:
+    notebook = open_notebook(VIEW)
+    notebook.run_all()
+    page = notebook.page
+    page.wait_for_selector(".js-plotly-plot .bars .point")
+    page.get_by_role("button", name="Everything").focus()
+    reached = []
+    for _ in range(12):
+        page.keyboard.press("Tab")
+        reached.append(
+            page.evaluate("document.activeElement.textContent.slice(0, 8) + document.activeElement.className")
+        )
+    assert any("gl-strip" in each for each in reached)
+    assert any("gl-map" in each for each in reached)
+    assert any(each.startswith("tokens s") for each in reached), reached
+
+
+def test_as_a_page(open_page: Callable[..., Any], pictures: Path) -> None:
+    page = open_page(routing(TRACE))
+    gestures(page)
+    page.get_by_label("Show").select_option("final")
+    assert page.locator(".gl-block:visible").count() == 1
+    assert page.locator(".gl-map-pane h4").inner_text() == "Experts of “final”"
+    page.get_by_label("Show").select_option("Everything")
+    bars = page.locator(".bars .point path")
+    before = [bar.bounding_box()["height"] for bar in bars.all()]
+    layer, measure = page.locator(".gl-load select").all()
+    layer.select_option("layer 2")
+    measure.select_option("router weight")
+    page.wait_for_function("document.querySelector('.gl-load .gl-aid').textContent.includes('layer 2')")
+    assert [bar.bounding_box()["height"] for bar in bars.all()] != before
+    assert_readable(page, ".gptoss")
+    assert page.errors == []
+    assert len(page.requests) == 1, f"a page fetches nothing but itself: {page.requests}"
+    page.screenshot(path=pictures / "routing-page-light.png", full_page=True)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_numbers_on_every_weight_are_readable(open_page: Callable[..., Any], scheme: str) -> None:
+    page = open_page(routing(TRACE), scheme)
+    page.evaluate(
+        """() => document.querySelectorAll(".gl-cell").forEach((cell, index, all) => {
+            cell.classList.add("gl-weight");
+            cell.textContent = "0.5";
+            cell.style.setProperty("--gl-weight", index / (all.length - 1));
+        })"""
+    )
+    assert_readable(page, ".gl-map")
+    turn = float(page.evaluate("getComputedStyle(document.querySelector('.gl-map')).getPropertyValue('--gl-turn')"))
+    for weight in (turn - 0.0001, turn + 0.0001):
+        page.evaluate(
+            "w => document.querySelectorAll('.gl-cell').forEach(c => c.style.setProperty('--gl-weight', w))", weight
+        )
+        assert_readable(page, ".gl-map")
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(420, "dark"), (420, "light"), (1280, "dark")])
+def test_a_page_in_other_widths_and_colours(
+    open_page: Callable[..., Any], pictures: Path, width: int, scheme: str
+) -> None:
+    view = routing(TRACE)
+    view.pinned = CARRY
+    page = open_page(view, scheme, (width, 900))
+    assert page.locator(".gl-pinned").text_content() == " carry", "a page opens as the view stood"
+    cell(page, 0, 0).click()
+    token(page, CARRY).hover()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "nothing sticks out sideways"
+    assert_readable(page, ".gptoss")
+    page.screenshot(path=pictures / f"routing-page-{width}-{scheme}.png", full_page=True)
+
+
+def test_four_thousand_tokens_of_the_large_shape(open_page: Callable[..., Any], pictures: Path) -> None:
+    page = open_page(routing(traces.long(4000)), size=(1400, 1000))
+    painted = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
+    waits = page.evaluate(
+        """async () => {
+            const tokens = [...document.querySelectorAll(".gl-token")];
+            const waits = [];
+            for (let place = 100; place < 4000; place += 200) {
+                const before = performance.now();
+                tokens[place].dispatchEvent(new PointerEvent("pointerover", { bubbles: true }));
+                await new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
+                waits.push(performance.now() - before);
+            }
+            return waits;
+        }"""
+    )
+    print(f"first paint {painted:.0f} ms, hover {np.median(waits):.0f} ms")
+    assert np.median(waits) < 50
+    assert painted < 3000  # under 1,000 on a machine that does nothing else
+    token(page, 3000).click()
+    cell(page, 3, 7, 32).click()
+    page.screenshot(path=pictures / "routing-page-4000-tokens.png", full_page=True)
+
+
+HOSTILE = "import test_views, gptoss_lab as lab\nview = lab.views.routing(test_views.hostile())\nview"
+
+
+def test_hostile_text_is_text(open_notebook: Callable[..., Any], open_page: Callable[..., Any], pictures: Path) -> None:
+    from test_views import ROLE, SCRIPT, hostile
+
+    page = open_page(routing(hostile()))
+    token(page, 5).click()
+    assert token(page, 5).inner_text() == SCRIPT
+    assert token(page, 6).inner_text() == "a⟨U+202E⟩b"
+    assert (
+        page.locator(".gl-block").first.locator("b").inner_text() == f"assistant, {SCRIPT}, to {ROLE.replace(' ', '␣')}"
+    )
+    assert f"{SCRIPT} (6 tokens)" in page.locator(".legend").text_content()
+    page.locator(".bars .point").first.hover(force=True)
+    assert_nothing_ran(page)
+    assert page.errors == []
+    page.screenshot(path=pictures / "hostile-page.png", full_page=True)
+
+    notebook = open_notebook(HOSTILE)
+    notebook.page.evaluate(WATCH_ALERTS)
+    notebook.run_all()
+    notebook.page.wait_for_selector(".js-plotly-plot .bars .point")
+    assert notebook.page.get_by_role("button", name=SCRIPT).count() == 1
+    notebook.page.get_by_role("button", name=SCRIPT).click()
+    notebook.wait_until("view.shown", repr(f"speaker:{SCRIPT}"))
+    notebook.page.locator(".bars .point").first.hover(force=True)
+    assert_nothing_ran(notebook.page)
+    assert notebook.errors == []
