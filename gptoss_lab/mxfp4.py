@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 BLOCK = 32
 """Values that share one scale."""
@@ -57,11 +58,13 @@ class Mxfp4:
 
 def decode(packed: Mxfp4, dtype: torch.dtype = torch.float32) -> Tensor:
     """The values of `packed`, of shape [..., rows, columns]; exact in float32 and in bfloat16."""
-    table = torch.tensor(E2M1_VALUES, dtype=dtype, device=packed.blocks.device)
-    codes = torch.stack((packed.blocks & 0x0F, packed.blocks >> 4), dim=-1)  # [..., block, byte, nibble]
-    values = table[codes.flatten(-2).int()]
-    exponents = packed.scales.unsqueeze(-1).int() - SCALE_BIAS
-    return torch.ldexp(values, exponents).to(dtype).flatten(-2)
+    device = packed.blocks.device
+    values = torch.tensor(E2M1_VALUES, dtype=dtype, device=device)
+    byte = torch.arange(256, device=device)
+    pairs = values[torch.stack((byte & 0x0F, byte >> 4), dim=-1)]  # what each byte stands for, [256, 2]
+    unscaled = functional.embedding(packed.blocks.int(), pairs).flatten(-2)  # [..., block, 32]
+    scales = torch.ldexp(torch.ones(1, device=device), packed.scales.int() - SCALE_BIAS).to(dtype)
+    return (unscaled * scales.unsqueeze(-1)).flatten(-2)
 
 
 def encode(values: Tensor) -> Mxfp4:
