@@ -94,18 +94,6 @@ def test_a_wheel_hands_its_notebooks_out(wheel: Path, tmp_path: Path) -> None:
     assert answer.stdout.splitlines() == [str(wheel / "gptoss_lab" / "notebooks"), "False"]
 
 
-def test_the_readme_begins_with_the_two_commands(repository: Path) -> None:
-    lines = [line.strip() for line in (repository / "README.md").read_text().splitlines()]
-    commands = [line for line in lines if line and not line.startswith("```")][:2]
-    assert commands == ["pip install -e . && gptoss-lab", 'pip install -e ".[test]" && pytest']
-
-
-def test_the_readme_points_to_what_is_there(repository: Path) -> None:
-    targets = re.findall(r"\]\(([^)#]+)", (repository / "README.md").read_text())
-    for target in targets:
-        assert target.startswith("https://") or (repository / target).exists(), target
-
-
 @pytest.mark.parametrize("arguments", [["-c", "import gptoss_lab"], ["-m", "gptoss_lab", "--help"]])
 def test_nothing_heavy_is_loaded_before_it_is_used(arguments: list[str]) -> None:
     command = [sys.executable, "-X", "importtime", *arguments]
