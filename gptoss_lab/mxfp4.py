@@ -63,7 +63,8 @@ def decode(packed: Mxfp4, dtype: torch.dtype = torch.float32) -> Tensor:
     byte = torch.arange(256, device=device)
     pairs = values[torch.stack((byte & 0x0F, byte >> 4), dim=-1)]  # what each byte stands for, [256, 2]
     unscaled = functional.embedding(packed.blocks.int(), pairs).flatten(-2)  # [..., block, 32]
-    scales = torch.ldexp(torch.ones(1, device=device), packed.scales.int() - SCALE_BIAS).to(dtype)
+    exponents = packed.scales.int() - SCALE_BIAS
+    scales = torch.ldexp(torch.ones_like(exponents, dtype=torch.float32), exponents).to(dtype)
     return (unscaled * scales.unsqueeze(-1)).flatten(-2)
 
 
