@@ -126,7 +126,7 @@ def _parser() -> argparse.ArgumentParser:
         "--no-browser", dest="browser", action="store_false", help="print JupyterLab's address, open nothing"
     )
     parser.add_argument(
-        "--port", type=int, default=8888, help="JupyterLab's port (default: 8888, or the next free one)"
+        "--port", type=_port, default=8888, help="JupyterLab's port (default: 8888, or the next free one)"
     )
     parser.add_argument(
         "--folder",
@@ -156,6 +156,12 @@ def _parser() -> argparse.ArgumentParser:
     preparing = commands.add_parser("prepare", help="compile the kernels now, so that nothing waits for them later")
     preparing.set_defaults(command=prepare)
     return parser
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) < 65536:
+        raise argparse.ArgumentTypeError(f"a port is a number from 1 to 65535, not {text!r}")
+    return int(text)
 
 
 def _notebooks_folder(wanted: Path | None) -> Path:

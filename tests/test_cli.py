@@ -198,7 +198,7 @@ def test_an_error_that_nobody_foresaw_says_its_type(monkeypatch: pytest.MonkeyPa
 
 
 def test_wrong_usage_exits_with_2(capsys: pytest.CaptureFixture[str]) -> None:
-    for arguments in (["ask"], ["ask", "hi", "--effort", "enormous"], ["explain"], ["--port", "many"]):
+    for arguments in (["ask"], ["ask", "hi", "--effort", "enormous"], ["explain"], ["--port", "99999"]):
         with pytest.raises(SystemExit) as stop:
             main(arguments)
         assert stop.value.code == 2
