@@ -64,6 +64,15 @@ def test_a_replys_header_goes_with_the_channel_that_it_opens() -> None:
     assert routing.labels(trace, "channel")[trace.n_prompt - 1] == routing.UNNAMED
 
 
+def test_a_tools_result_speaks_as_the_tool_though_it_stands_on_a_channel() -> None:
+    turns = [
+        *traces.ADDITION[:2],
+        ("assistant", "analysis", "python", "38 + 57"),
+        ("python", "analysis", "assistant", "95"),
+    ]
+    assert list(dict.fromkeys(routing.labels(traces.conversation(turns), "speaker")))[2:] == ["analysis", "python"]
+
+
 def test_no_tokens_no_rows(trace) -> None:
     load = routing.expert_load(trace, where=np.zeros(len(trace.tokens), dtype=bool))
     assert len(load) == 0

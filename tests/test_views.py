@@ -143,8 +143,11 @@ def test_view_and_parts_follow_one_another() -> None:
 def test_a_wrong_selection_says_what_there_is() -> None:
     view = routing(traces.conversation())
     last = len(traces.conversation().tokens) - 1
-    with pytest.raises(traitlets.TraitError, match=f"pinned=1000: this trace has tokens 0 to {last}"):
-        view.map.pinned = 1000
+    view.pinned = 3
+    for part in (view, view.map):
+        with pytest.raises(traitlets.TraitError, match=f"pinned=1000: this trace has tokens 0 to {last}"):
+            part.pinned = 1000
+    assert (view.pinned, view.map.pinned) == (3, 3)
     with pytest.raises(traitlets.TraitError, match="a layer below 4, an expert below 8"):
         view.map.cell = (4, 0)
     with pytest.raises(traitlets.TraitError, match="shown='analysis': expected one of 'all', 'prompt'"):
@@ -165,9 +168,9 @@ def test_load_chart_draws_the_analysis() -> None:
     trace = traces.conversation()
     chart = LoadChart(trace)
     load = analysis.expert_load(trace, by="channel").set_index(["channel", "layer", "expert"])
-    chart.layer.value, chart.measure.value = 0, "weight_share"
+    chart.layer.value, chart.measure.value = 2, "weight_share"
     for bars, channel in zip(chart.figure.data, ("analysis", "final"), strict=True):
-        np.testing.assert_allclose(bars.y, load.loc[(channel, 0)]["weight_share"], atol=1e-5)
+        np.testing.assert_allclose(bars.y, load.loc[(channel, 2)]["weight_share"], atol=1e-5)
     assert chart.figure.layout.shapes[0].y0 == pytest.approx(1 / 8)
     chart.layer.value, chart.measure.value = "all", "share"
     np.testing.assert_allclose(sum(chart.figure.data[0].y), 2, atol=1e-3)
@@ -189,7 +192,7 @@ def test_an_exported_page_holds_hostile_text_as_data_alone(tmp_path: Path) -> No
     assert SCRIPT not in page
     assert ROLE not in page
     scripts = re.findall(r"<script[^>]*>", page)
-    assert len(scripts) == 3
+    assert len(scripts) == 3  # state, library and the page's own
     assert "default-src 'none'" in page
     state = json.loads(re.search(r'id="state">(.*?)</script>', page, re.DOTALL).group(1))  # type: ignore[union-attr]
     assert state["data"]["quoted"][5] == SCRIPT

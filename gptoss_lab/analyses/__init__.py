@@ -1,1 +1,5 @@
 """Analyses: pure functions from a Trace to arrays and tables. They know nothing of models."""
+
+from gptoss_lab.analyses import routing as routing
+
+__all__ = ["routing"]

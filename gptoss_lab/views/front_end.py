@@ -39,15 +39,16 @@ def style(*names: str) -> str:
     return "\n".join((_FOLDER / name).read_text(encoding="utf-8") for name in names)
 
 
-def page(title: str, script: str, css: str, state: dict[str, Any], libraries: str = "") -> str:
+def page(title: str, script: str, css: str, state: dict[str, Any], library: str = "") -> str:
     """A page that needs nothing but itself: `script` finds `state` in the element `#state` and draws into `#view`.
 
-    Bytes in `state` become `{"base64": ...}`. `libraries` is JavaScript to run before it. The page may fetch nothing.
+    Bytes in `state` become `{"base64": ...}`. `library` is JavaScript in `#library`, to be run when the script wants it
+    (see page.js). The page may fetch nothing.
     """
     return _PAGE.format(
         title=html.escape(title),
         css=_inline(css, "style"),
-        libraries=f"<script>{_inline(libraries, 'script')}</script>\n" if libraries else "",
+        library=_inline(library, "script"),
         # Inside a script element only "<" could end it, and JSON has it in strings alone.
         state=json.dumps(state, default=_base64, allow_nan=False).replace("<", "\\u003c"),
         script=_inline(script, "script"),
@@ -79,7 +80,8 @@ _PAGE = """<!doctype html>
 <body>
 <main id="view"></main>
 <script type="application/json" id="state">{state}</script>
-{libraries}<script type="module">
+<script type="text/plain" id="library">{library}</script>
+<script type="module">
 {script}
 </script>
 </body>

@@ -22,3 +22,11 @@ export function pageState() {
     return new DataView(Uint8Array.from(atob(value.base64), (letter) => letter.charCodeAt(0)).buffer);
   });
 }
+
+/* Runs the page's library once the browser has painted what is there: it takes longer to read than all the rest. */
+export async function loadLibrary() {
+  await new Promise((painted) => requestAnimationFrame(() => setTimeout(painted)));
+  const script = document.createElement("script");
+  script.textContent = document.getElementById("library").textContent;
+  document.head.append(script);
+}

@@ -1,6 +1,6 @@
 import { element } from "./dom.js";
 import { choice, drawLoad } from "./load_chart.js";
-import { pageModel, pageState } from "./page.js";
+import { loadLibrary, pageModel, pageState } from "./page.js";
 import { render } from "./routing_map.js";
 
 /* The routing view as a page of its own: what ipywidgets are in a notebook, plain menus are here. */
@@ -18,7 +18,7 @@ shown.select.addEventListener("change", () => model.set("shown", shown.select.va
 controls.append(shown.label);
 
 render({ model, el: map });
-drawLoad(chart, load);
+loadLibrary().then(() => drawLoad(chart, load));
 
 function drawHeading() {
   const [title, aid] = heading;

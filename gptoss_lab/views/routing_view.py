@@ -55,6 +55,12 @@ class RoutingView(ipywidgets.VBox):
         self.show_buttons.options = _options(self.map)
         self.chart.show(trace)
 
+    @traitlets.validate("pinned", "cell", "shown")
+    def _check(self, proposal: dict[str, Any]) -> Any:
+        """The map knows what can be selected."""
+        setattr(self.map, proposal["trait"].name, proposal["value"])
+        return proposal["value"]
+
     def to_html(self, path: str | PathLike[str]) -> Path:
         """Writes the view, as it stands, to one HTML file that opens offline and stays interactive; returns `path`."""
         path = Path(path)
@@ -65,7 +71,7 @@ class RoutingView(ipywidgets.VBox):
             script=front_end.module("routing_page.js"),
             css=front_end.style(*STYLE, "load_chart.css"),
             state=state | {"heading": [TITLE, self._aid], "load": self.chart.exported()},
-            libraries=plotly,
+            library=plotly,
         )
         path.write_text(page, encoding="utf-8")
         return path

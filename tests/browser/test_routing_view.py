@@ -248,7 +248,7 @@ def test_four_thousand_tokens_of_the_large_shape(open_page: Callable[..., Any], 
     )
     print(f"first paint {painted:.0f} ms, hover {np.median(waits):.0f} ms")
     assert np.median(waits) < 50
-    assert painted < 3000  # under 1,000 on a machine that does nothing else
+    assert painted < 2000  # under 1,000 on a machine that does nothing else
     token(page, 3000).click()
     cell(page, 3, 7, 32).click()
     page.screenshot(path=pictures / "routing-page-4000-tokens.png", full_page=True)
