@@ -26,7 +26,7 @@ _HOMES = {
     "Message": "gptoss_lab.harmony",
     "Trace": "gptoss_lab.trace",
 }
-_SUBMODULES = ("analyses", "checkpoint", "config", "harmony", "hooks", "mxfp4", "tokenizer", "views")
+_SUBMODULES = ("analyses", "checkpoint", "config", "harmony", "hooks", "mxfp4", "planted", "tokenizer", "views")
 
 __all__ = ["__version__", *_HOMES, *_SUBMODULES]
 

@@ -14,7 +14,7 @@ import tiktoken
 import torch
 from torch import Tensor
 
-from gptoss_lab import checkpoint, harmony, tokenizer
+from gptoss_lab import checkpoint, harmony, planted, tokenizer
 from gptoss_lab.cache import KVCache
 from gptoss_lab.config import ModelConfig
 from gptoss_lab.generate import Generation, Generator, Sampled
@@ -27,6 +27,9 @@ from gptoss_lab.trace import RoutingRecorder, Trace, check_record
 
 NANO = Path(__file__).parent / "nano"
 """The embedded model's folder."""
+
+PLANTED = "planted:"
+"""What the name of a planted model begins with."""
 
 CHAT_TOKENS = 2048
 """How long a chat's reply may get where nobody says."""
@@ -42,6 +45,9 @@ def load(
 ) -> "Model":
     """A model, ready to use: the embedded one, a folder, or a repository such as "openai/gpt-oss-20b".
 
+    "planted:induction" and its like are models whose weights are written down, with a known mechanism inside; see
+    `gptoss_lab.planted`.
+
     engine: "numba" (the default on a CPU) or "torch" (any device, differentiable).
     threads: how many threads compute; all cores where not given.
     revision: a repository's commit, branch or tag; the one that this package was tested with where not given.
@@ -50,11 +56,17 @@ def load(
     compiled on first use on a machine, with a progress bar.
 
     Raises FileNotFoundError where there is no such checkpoint, and ValueError for one that is damaged or of another
-    architecture; the message names file, tensor, what was expected and what was found.
+    architecture; the message names file, tensor, what was expected and what was found. Raises ValueError, naming those
+    that there are, for a planted model that there is not.
     """
-    folder = NANO if name_or_path is None else checkpoint.find(os.fspath(name_or_path), revision)
-    config, weights = checkpoint.load(folder)
-    encoding = tokenizer.load(folder, config.d_vocab)
+    name = "nano" if name_or_path is None else os.fspath(name_or_path)
+    if name.startswith(PLANTED):
+        known = planted.build(name.removeprefix(PLANTED))
+        config, weights, encoding = known.config, known.weights, known.encoding
+    else:
+        folder = NANO if name_or_path is None else checkpoint.find(name, revision)
+        config, weights = checkpoint.load(folder)
+        encoding = tokenizer.load(folder, config.d_vocab)
     if threads is not None:
         from gptoss_lab.ops.threads import set_threads
 
@@ -64,7 +76,7 @@ def load(
         from gptoss_lab.ops import numba_ops
 
         numba_ops.prepare()
-    return Model(transformer, encoding, name="nano" if name_or_path is None else os.fspath(name_or_path))
+    return Model(transformer, encoding, name)
 
 
 @dataclass(frozen=True)
