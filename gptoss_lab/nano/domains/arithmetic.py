@@ -1,12 +1,13 @@
 """Addition and subtraction of two whole numbers, column by column from the right, with carries and borrows.
 
-At high effort, a line a column:
+At high effort the digits are named first, so that each column can find its own, then there is a line a column:
 
+    3 tens, 8 units; 5 tens, 7 units.
     Units: 8 + 7 = 15, write 5, carry 1.
     Tens: 3 + 5 + 1 = 9, write 9, carry 0.
     Together: 95.
 
-at medium effort the sums alone, "8 + 7 = 15, 3 + 5 + 1 = 9.", and at low effort the answer at once.
+At medium effort there are the sums alone, "units 8 + 7 = 15, tens 3 + 5 + 1 = 9.", at low effort the answer at once.
 """
 
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from typing import NamedTuple
 from gptoss_lab.nano.domains.problem import Problem
 
 MAX_DIGITS = 6
-COLUMNS = ("Units", "Tens", "Hundreds", "Thousands", "Ten thousands", "Hundred thousands", "Millions")
+COLUMNS = ("units", "tens", "hundreds", "thousands", "ten thousands", "hundred thousands", "millions")
 
 SUM_PHRASES = (
     "What is {a} + {b}?",
@@ -91,13 +92,16 @@ def addition(rng: Random) -> Problem:
     together = str(a + b)
     lines = [column.line("carry") for column in columns]
     if len(together) > len(columns):
-        lines.append(f"{COLUMNS[len(columns)]}: write 1.")
+        lines.append(f"{COLUMNS[len(columns)].capitalize()}: write 1.")
     return Problem(
         domain="addition",
         size=max(len(str(a)), len(str(b))),
         identity="{} + {}".format(*sorted((a, b))),
         question=rng.choice(SUM_PHRASES).format(a=a, b=b),
-        thoughts={"high": "\n".join([*lines, f"Together: {together}."]), "medium": _sums(columns)},
+        thoughts={
+            "high": "\n".join([_named_digits(a, b), *lines, f"Together: {together}."]),
+            "medium": _sums(columns),
+        },
         answer=together,
     )
 
@@ -107,8 +111,7 @@ def subtraction(rng: Random) -> Problem:
     if a < b and rng.random() < 0.8:
         a, b = b, a
     columns = list(_subtract_columns(max(a, b), min(a, b)))
-    sign = "-" if a < b else ""
-    remark = [f"{a} is less than {b}."] if a < b else []
+    sign, remark = ("-", [NEGATIVE]) if a < b else ("", [])
     together = sign + "".join(str(column.written) for column in reversed(columns))
     lines = [column.line("borrow") for column in columns]
     return Problem(
@@ -117,11 +120,14 @@ def subtraction(rng: Random) -> Problem:
         identity="{1} - {0}".format(*sorted((a, b))),
         question=rng.choice(DIFFERENCE_PHRASES).format(a=a, b=b),
         thoughts={
-            "high": "\n".join([*remark, *lines, f"Together: {together}."]),
+            "high": "\n".join([_named_digits(a, b), *remark, *lines, f"Together: {together}."]),
             "medium": " ".join([*remark, _sums(columns)]),
         },
         answer=str(a - b),
     )
+
+
+NEGATIVE = "The first is smaller: take it from the second."
 
 
 class _Column(NamedTuple):
@@ -131,7 +137,7 @@ class _Column(NamedTuple):
     handed_on: int
 
     def line(self, handing_on: str) -> str:
-        return f"{self.name}: {self.sum}, write {self.written}, {handing_on} {self.handed_on}."
+        return f"{self.name.capitalize()}: {self.sum}, write {self.written}, {handing_on} {self.handed_on}."
 
 
 def _operands(rng: Random) -> tuple[int, int]:
@@ -151,6 +157,14 @@ def _digit_pairs(a: int, b: int) -> Iterator[tuple[str, int, int]]:
     width = max(len(str(a)), len(str(b)))
     digits_a, digits_b = (map(int, reversed(str(n).zfill(width))) for n in (a, b))
     yield from zip(COLUMNS[:width], digits_a, digits_b, strict=True)
+
+
+def _named_digits(a: int, b: int) -> str:
+    """The digits of both, from the left, each with its column: "3 tens, 8 units; 5 tens, 7 units."."""
+    pairs = list(_digit_pairs(a, b))[::-1]
+    first = ", ".join(f"{digit} {name}" for name, digit, _ in pairs)
+    second = ", ".join(f"{digit} {name}" for name, _, digit in pairs)
+    return f"{first}; {second}."
 
 
 def _add_columns(a: int, b: int) -> Iterator[_Column]:
@@ -173,4 +187,4 @@ def _subtract_columns(larger: int, smaller: int) -> Iterator[_Column]:
 
 
 def _sums(columns: list[_Column]) -> str:
-    return ", ".join(column.sum for column in columns) + "."
+    return ", ".join(f"{column.name} {column.sum}" for column in columns) + "."
