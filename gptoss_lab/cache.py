@@ -7,7 +7,7 @@ taken, and copies that one piece.
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -67,14 +67,14 @@ class KVCache:
 
     def write(self, layer: int, keys: Tensor, values: Tensor) -> None:
         """Puts keys and values [pos, kv_head, d_head] of one layer into the reserved positions."""
-        n = len(keys)
         stacked = torch.stack((keys, values)).transpose(1, 2)  # [key or value, kv_head, pos, d_head]
-        done = 0
-        while done < n:
-            index, slot = divmod(self.length + done, PIECE_LENGTH)
-            count = min(n - done, PIECE_LENGTH - slot)
-            self._pieces[index].data[:, layer, :, slot : slot + count] = stacked[:, :, done : done + count]
-            done += count
+        for piece, slots, part in self._reserved(len(keys)):
+            piece.data[:, layer, :, slots] = stacked[:, :, part]
+
+    def write_tokens(self, tokens: Tensor) -> None:
+        """Notes which ids [pos] the reserved positions belong to."""
+        for piece, slots, part in self._reserved(len(tokens)):
+            piece.tokens[slots] = tokens[part]
 
     def advance(self, n: int) -> None:
         """Counts n reserved and written positions as held."""
@@ -90,9 +90,24 @@ class KVCache:
         return keys, values
 
     @property
+    def tokens(self) -> Tensor:
+        """The ids whose keys and values are held, int64 [length] (copied)."""
+        empty = torch.empty(0, dtype=torch.int64, device=self.device)
+        return torch.cat([empty, *(piece.tokens for piece in self._pieces)])[: self.length]
+
+    @property
     def addresses(self) -> list[int]:
         """Where each piece begins in memory."""
         return [piece.address for piece in self._pieces]
+
+    def _reserved(self, n: int) -> Iterator[tuple["_Piece", slice, slice]]:
+        """The first n reserved positions: piece, slots in it, and which of the n these are."""
+        done = 0
+        while done < n:
+            index, slot = divmod(self.length + done, PIECE_LENGTH)
+            count = min(n - done, PIECE_LENGTH - slot)
+            yield self._pieces[index], slice(slot, slot + count), slice(done, done + count)
+            done += count
 
 
 class LayerContext:
@@ -137,6 +152,11 @@ class Pass:
         self._tables = np.array([cache.addresses for cache in self._caches], dtype=np.int64)
         return self
 
+    def note(self, tokens: Tensor) -> None:
+        """Stores which ids [batch, pos] the new positions belong to."""
+        for cache, ids in zip(self._caches, tokens, strict=True):
+            cache.write_tokens(ids)
+
     def extend(self, layer: int, k: Tensor, v: Tensor) -> LayerContext:
         """Stores a layer's new keys and values, [batch, pos, kv_head, d_head]; gives all that its queries may look
         at.
@@ -152,13 +172,14 @@ class Pass:
 
 
 class _Piece:
-    """`PIECE_LENGTH` positions of every layer: float32 [key or value, layer, kv_head, slot, d_head]."""
+    """`PIECE_LENGTH` positions of every layer: float32 [key or value, layer, kv_head, slot, d_head]; and their ids."""
 
-    __slots__ = ("address", "data", "filled")
+    __slots__ = ("address", "data", "filled", "tokens")
 
     def __init__(self, config: ModelConfig, device: torch.device):
         shape = (2, config.n_layers, config.n_kv_heads, PIECE_LENGTH, config.d_head)
         self.data = torch.empty(shape, device=device)
+        self.tokens = torch.empty(PIECE_LENGTH, dtype=torch.int64, device=device)
         self.address = self.data.data_ptr()
         self.filled = 0
         """Slots that some sequence has claimed: the next may be written by whoever comes first."""
@@ -168,6 +189,7 @@ class _Piece:
         other = object.__new__(_Piece)
         other.data = torch.empty_like(self.data)
         other.data[..., :filled, :] = self.data[..., :filled, :]
+        other.tokens = self.tokens.clone()
         other.address = other.data.data_ptr()
         other.filled = filled
         return other

@@ -7,7 +7,7 @@ another of the same shape, which everything that follows then uses. Names are Tr
 import difflib
 import fnmatch
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -59,6 +59,8 @@ class HookPoint:
     name: str
     layer: int | None
     positions: range
+    tokens: Tensor = field(compare=False, repr=False)
+    """All ids so far, those of `positions` included, int64 [batch, positions.stop]; the same object within a pass."""
 
 
 HookFunction = Callable[[Tensor, HookPoint], Tensor | None]
@@ -121,15 +123,16 @@ class ActivationCache(dict[str, Tensor]):
 class Listener:
     """The hooks of one forward pass. Called at each point with what passes there; gives back what to go on with."""
 
-    def __init__(self, registered: Registered, positions: range, layer: int | None = None):
+    def __init__(self, registered: Registered, positions: range, tokens: Tensor, layer: int | None = None):
         self._registered = registered
         self._positions = positions
+        self._tokens = tokens
         self._layer = layer
         self._prefix = "" if layer is None else f"blocks.{layer}."
 
     def at(self, layer: int) -> "Listener":
         """The same hooks, for the points of one layer."""
-        return Listener(self._registered, self._positions, layer)
+        return Listener(self._registered, self._positions, self._tokens, layer)
 
     def wants(self, *points: str) -> bool:
         """Whether anything listens at one of these points: what nobody wants need not be computed."""
@@ -138,7 +141,7 @@ class Listener:
     def __call__(self, point: str, tensor: Tensor) -> Tensor:
         name = self._prefix + point
         for function in self._registered.get(name, ()):
-            changed = function(tensor, HookPoint(name, self._layer, self._positions))
+            changed = function(tensor, HookPoint(name, self._layer, self._positions, self._tokens))
             if changed is not None:
                 tensor = _checked(changed, tensor, point, name)
         return tensor
@@ -148,7 +151,7 @@ class SilentListener(Listener):
     """Where nothing listens."""
 
     def __init__(self) -> None:
-        super().__init__({}, range(0))
+        super().__init__({}, range(0), torch.empty(0, 0, dtype=torch.int64))
 
     def at(self, layer: int) -> Listener:
         return self

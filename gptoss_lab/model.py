@@ -103,6 +103,11 @@ class Transformer:
         """An empty key-value cache for one sequence."""
         return KVCache(self.config, self.device)
 
+    def unembed(self, residual: Tensor) -> Tensor:
+        """The logits that a residual stream [..., d_model] would give if it went straight to the end (a logit lens)."""
+        normalized = self.ops.rms_norm(residual, self.weights.final_norm, self.config.norm_eps)
+        return self.ops.linear(normalized, self.weights.unembedding, None)
+
     def run_with_hooks(
         self, tokens: Tokens, fwd_hooks: FwdHooks, cache: KVCache | Sequence[KVCache] | None = None
     ) -> Tensor:
@@ -148,10 +153,11 @@ class Transformer:
     ) -> Tensor:
         """tokens [batch, pos] -> logits [batch, pos, d_vocab]."""
         positions = range(caches[0].length, caches[0].length + tokens.shape[1])
-        hook = Listener(registered, positions) if registered else SilentListener()
+        hook = Listener(registered, positions, _so_far(caches, tokens)) if registered else SilentListener()
         residual = hook("hook_embed", functional.embedding(tokens, self.weights.embedding).float())
         angles = self._rotary.at(positions)
         with Pass(caches, tokens.shape[1]) as forward_pass:
+            forward_pass.note(tokens)
             for layer in range(self.config.n_layers):
                 if should_stop():
                     raise Stopped
@@ -270,3 +276,8 @@ class Transformer:
         if total > self.config.n_ctx:
             raise ValueError(f"the prompt is longer than the context: {total} tokens, of {self.config.n_ctx}")
         return caches
+
+
+def _so_far(caches: Sequence[KVCache], tokens: Tensor) -> Tensor:
+    """The ids that the caches hold, and those that come now, [batch, pos]."""
+    return torch.cat((torch.stack([cache.tokens for cache in caches]), tokens), dim=1)

@@ -97,3 +97,21 @@ def test_rewinding_beyond_what_is_held_is_refused() -> None:
     for length in (10, -1):
         with pytest.raises(ValueError, match=f"cannot rewind to {length} positions: the cache holds 9"):
             cache.rewind(length)
+
+
+def test_it_knows_which_ids_it_holds_forks_and_rewinds_included() -> None:
+    def read(cache: KVCache, ids: list[int]) -> None:
+        with Pass([cache], len(ids)) as forward_pass:
+            forward_pass.note(torch.tensor([ids]))
+
+    parent = KVCache(SMALL)
+    assert parent.tokens.tolist() == []
+    read(parent, list(range(PIECE_LENGTH + 5)))
+    child = parent.fork()
+    read(parent, [7, 8])
+    read(child, [9])
+    assert parent.tokens.tolist() == [*range(PIECE_LENGTH + 5), 7, 8]
+    assert child.tokens.tolist() == [*range(PIECE_LENGTH + 5), 9]
+    parent.rewind(3)
+    read(parent, [1])
+    assert parent.tokens.tolist() == [0, 1, 2, 1]

@@ -30,6 +30,15 @@ def test_every_point_fires_once_in_order_with_its_positions(model: Transformer) 
     assert fired[0].layer is None
 
 
+def test_a_hook_knows_all_tokens_so_far_of_every_sequence(model: Transformer) -> None:
+    fired: list[HookPoint] = []
+    cache = [model.new_cache(), model.new_cache()]
+    model(PROMPT[:, :15], cache)
+    model.run_with_hooks(PROMPT[:, 15:], [(None, lambda tensor, hook: fired.append(hook))], cache)
+    assert all(torch.equal(hook.tokens, PROMPT) for hook in fired)
+    assert len({id(hook.tokens) for hook in fired}) == 1
+
+
 def test_shapes_are_those_of_the_table(model: Transformer) -> None:
     _, seen = model.run_with_cache(PROMPT)
     batch, pos, c = 2, 20, SMALL
