@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gptoss_lab.harmony import Message as Message
+    from gptoss_lab.recording import Record as Record
     from gptoss_lab.session import Model as Model
     from gptoss_lab.session import load as load
     from gptoss_lab.trace import Trace as Trace
+    from gptoss_lab.trace import load_trace as load_trace
 
 __version__ = "0.1.0"
 
@@ -24,7 +26,9 @@ _HOMES = {
     "load": "gptoss_lab.session",
     "Model": "gptoss_lab.session",
     "Message": "gptoss_lab.harmony",
+    "Record": "gptoss_lab.recording",
     "Trace": "gptoss_lab.trace",
+    "load_trace": "gptoss_lab.trace",
 }
 _SUBMODULES = ("analyses", "checkpoint", "config", "harmony", "hooks", "mxfp4", "planted", "tokenizer", "views")
 

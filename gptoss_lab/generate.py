@@ -17,6 +17,8 @@ class Sampled:
 
     token: int
     logprob: float
+    alternatives: tuple[tuple[int, float], ...] = ()
+    """The likeliest tokens at that place with their log-probabilities, likeliest first, where asked for."""
 
 
 @dataclass
@@ -26,6 +28,7 @@ class Generation:
 
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
+    alternatives: list[tuple[tuple[int, float], ...]] = field(default_factory=list)
     finish: str = "length"
 
 
@@ -38,6 +41,7 @@ class Generator:
     seed: the same seed gives the same tokens.
     stop: ids that end the generation.
     cache: what went before the prompt (empty where not given); it is left holding all but the last token.
+    n_alternatives: how many of the likeliest tokens to report with each.
     should_stop: asked between tokens, and between the layers of a long prompt; may be called from this thread only.
 
     Raises ValueError for a temperature below 0, a top_p outside (0, 1], max_new_tokens below 1, and what `Transformer`
@@ -55,11 +59,12 @@ class Generator:
         seed: int | None = None,
         stop: Collection[int] | None = None,
         cache: KVCache | None = None,
+        n_alternatives: int = 0,
         should_stop: Callable[[], bool] = never,
     ):
         if max_new_tokens < 1:
             raise ValueError(f"max_new_tokens must be at least 1; got {max_new_tokens}")
-        self._draw = Sampler(temperature, top_p, seed)
+        self._draw = Sampler(temperature, top_p, seed, n_alternatives)
         self._model = model
         self._prompt = tokens
         self._max_new_tokens = max_new_tokens
@@ -79,6 +84,7 @@ class Generator:
             sampled = self._draw(logits)
             self.result.tokens.append(sampled.token)
             self.result.logprobs.append(sampled.logprob)
+            self.result.alternatives.append(sampled.alternatives)
             finish = self._finish(sampled.token)
             if finish:
                 self.result.finish = finish
@@ -105,12 +111,12 @@ class Generator:
 class Sampler:
     """Draws a token from logits."""
 
-    def __init__(self, temperature: float = 1.0, top_p: float = 1.0, seed: int | None = None):
+    def __init__(self, temperature: float = 1.0, top_p: float = 1.0, seed: int | None = None, n_alternatives: int = 0):
         if not temperature >= 0:
             raise ValueError(f"temperature must be 0 or more; got {temperature}")
         if not 0 < top_p <= 1:
             raise ValueError(f"top_p must be above 0 and at most 1; got {top_p}")
-        self._temperature, self._top_p = temperature, top_p
+        self._temperature, self._top_p, self._n_alternatives = temperature, top_p, n_alternatives
         self._random = np.random.default_rng(seed)
 
     def __call__(self, logits: Tensor) -> Sampled:
@@ -119,7 +125,7 @@ class Sampler:
         values = logits.detach().reshape(-1).cpu().numpy().astype(np.float64)
         logprobs = _log_softmax(values)
         token = int(values.argmax()) if self._temperature == 0 else self._sample(values)
-        return Sampled(token, float(logprobs[token]))
+        return Sampled(token, float(logprobs[token]), likeliest(logprobs, self._n_alternatives))
 
     def _sample(self, logits: NDArray[np.float64]) -> int:
         probabilities = np.exp(_log_softmax(logits / self._temperature))
@@ -129,6 +135,14 @@ class Sampler:
         mass = np.cumsum(probabilities[order])
         kept = order[: int(np.searchsorted(mass, self._top_p)) + 1]
         return int(kept[_index_at(probabilities[kept], self._random.random())])
+
+
+def likeliest(logprobs: NDArray[np.float64], n: int) -> tuple[tuple[int, float], ...]:
+    """The n likeliest tokens with their log-probabilities, likeliest first. logprobs: [d_vocab]."""
+    if n == 0:
+        return ()
+    tokens = np.argpartition(-logprobs, min(n, len(logprobs) - 1))[:n]
+    return tuple((int(token), float(logprobs[token])) for token in tokens[np.argsort(-logprobs[tokens])])
 
 
 def _log_softmax(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,20 +1,20 @@
 """What people type: `load()` a model, then chat with it, generate, trace."""
 
+import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-import numpy as np
 import tiktoken
 import torch
 from torch import Tensor
 
-from gptoss_lab import checkpoint, harmony, planted, tokenizer
+from gptoss_lab import __version__, checkpoint, harmony, planted, tokenizer
 from gptoss_lab.cache import KVCache
 from gptoss_lab.config import ModelConfig
 from gptoss_lab.generate import Generation, Generator, Sampled
@@ -22,8 +22,10 @@ from gptoss_lab.harmony import Message, Span, StreamParser
 from gptoss_lab.harmony.messages import Effort
 from gptoss_lab.hooks import ActivationCache, NamesFilter
 from gptoss_lab.model import FwdHooks, Tokens, Transformer, never
+from gptoss_lab.recording import Record, Recorder, record_of, say_cost
 from gptoss_lab.reply import Reply
-from gptoss_lab.trace import RoutingRecorder, Trace, check_record
+from gptoss_lab.trace import Trace
+from gptoss_lab.tracing import N_ALTERNATIVES, Guesses, assemble, guesses_of_generation, guesses_of_pass
 
 NANO = Path(__file__).parent / "nano"
 """The embedded model's folder."""
@@ -93,10 +95,18 @@ class StreamedToken:
 class Model:
     """A `Transformer`, its tokenizer, and the verbs."""
 
-    def __init__(self, transformer: Transformer, encoding: tiktoken.Encoding, name: str = ""):
+    def __init__(
+        self,
+        transformer: Transformer,
+        encoding: tiktoken.Encoding,
+        name: str = "",
+        provenance: Mapping[str, str] | None = None,
+    ):
         self.transformer = transformer
         self.tokenizer = encoding
         self.name = name
+        self.provenance = dict(provenance or {})
+        """What tells this model's checkpoint from others; it travels with every trace."""
 
     def __repr__(self) -> str:
         c = self.config
@@ -175,7 +185,7 @@ class Model:
         temperature: float = 1.0,
         top_p: float = 1.0,
         seed: int | None = None,
-        record: Sequence[str] = (),
+        record: Record | Sequence[str] = (),
         on_token: Callable[[StreamedToken], None] | None = None,
         should_stop: Callable[[], bool] = never,
         display: bool | None = None,
@@ -186,34 +196,37 @@ class Model:
             them where they have none.
         instructions: a developer message.
         max_new_tokens: 2,048 where not given, or what the context leaves.
-        record: ("routing",) keeps how every token was routed, in `reply.trace`.
+        record: ("routing",) keeps how every token was routed, in `reply.trace`; "attention", "residual" and "experts"
+            keep more, a `Record` chooses layers and heads.
         on_token: called with every token as it comes. should_stop: ends the reply where it says yes.
         display: whether to stream into the cell; where not given, in a notebook and without `on_token`.
 
         Raises ValueError for an empty question, and what `Generator` and `harmony.render` raise.
         """
-        check_record(record)
         conversation = self._conversation(prompt, effort, instructions)
         rendered = harmony.render(conversation, self.tokenizer)
-        room = max(1, self.config.n_ctx - len(rendered.tokens))
+        n_prompt = len(rendered.tokens)
+        if max_new_tokens is None:
+            max_new_tokens = max(1, min(CHAT_TOKENS, self.config.n_ctx - n_prompt))
+        recorder = self._recorder(record, n_prompt + max_new_tokens) if record else None
         generator = Generator(
             self.transformer,
             rendered.tokens,
-            min(CHAT_TOKENS, room) if max_new_tokens is None else max_new_tokens,
+            max_new_tokens,
             temperature=temperature,
             top_p=top_p,
             seed=seed,
             stop=self._ends_of_reply(),
+            n_alternatives=N_ALTERNATIVES if recorder else 0,
             should_stop=should_stop,
         )
         parser = StreamParser(self.tokenizer, messages_so_far=len(conversation))
         live = _live_display(on_token is None if display is None else display)
-        recorder = RoutingRecorder()
         started = time.perf_counter()
-        with self.hooks(recorder.fwd_hooks if record else []):
+        with self.hooks(recorder.fwd_hooks if recorder else []):
             self._stream(generator, parser, on_token, live)
             seconds = time.perf_counter() - started
-            if record:
+            if recorder:
                 generator.run_last()
         reply = Reply(
             messages=parser.messages,
@@ -227,22 +240,34 @@ class Model:
             seconds=seconds,
             shown_in_cell=live.cell,
         )
-        return replace(reply, trace=self._trace_of(reply, recorder)) if record and reply.tokens else reply
+        if recorder is None or not reply.tokens:
+            return reply
+        sampling = {"temperature": temperature, "top_p": top_p, "seed": seed, "effort": effort}
+        guesses = guesses_of_generation(generator.result, n_prompt)
+        return replace(reply, trace=self._trace_of(reply, recorder, guesses, sampling=json.dumps(sampling)))
 
-    def trace(self, of: Reply | str | Sequence[Message] | Sequence[int], record: Sequence[str] = ("routing",)) -> Trace:
-        """How a reply with its prompt, a text, messages, or tokens are routed: one pass over all of it.
+    def trace(
+        self, of: Reply | str | Sequence[Message] | Sequence[int], record: Record | Sequence[str] = ("routing",)
+    ) -> Trace:
+        """What the model does with a reply and its prompt, a text, messages, or tokens: one pass over all of it.
 
-        A reply that was recorded while it was generated gives what was recorded.
-        Raises ValueError for nothing at all, and what `Transformer` raises for tokens.
+        record: as in `chat`. A reply that was recorded while it was generated gives what was recorded then, unless more
+            than routing is asked for.
+        Warns where the recording may take a gigabyte or more. Raises ValueError for nothing at all, for what cannot be
+        recorded, and what `Transformer` raises for tokens.
         """
-        check_record(record)
-        if isinstance(of, Reply) and of.trace is not None:
+        if isinstance(of, Reply) and of.trace is not None and record == ("routing",):
             return of.trace
-        recorder = RoutingRecorder()
         reply = of if isinstance(of, Reply) else self._as_prompt(of)
-        with self.hooks(recorder.fwd_hooks):
-            self.transformer([*reply.prompt_tokens, *reply.tokens], last_only=True)
-        return self._trace_of(reply, recorder)
+        tokens = [*reply.prompt_tokens, *reply.tokens]
+        recorder = self._recorder(record, len(tokens))
+        last = f"blocks.{self.config.n_layers - 1}.hook_resid_post"
+        final_residual: list[Tensor] = []
+        keep_last = (last, lambda tensor, hook: final_residual.append(tensor))
+        with self.hooks([*recorder.fwd_hooks, keep_last]):
+            self.transformer(tokens, last_only=True)
+        guesses = guesses_of_pass(self.transformer, final_residual[0], tokens)
+        return self._trace_of(reply, recorder, guesses)
 
     # Helpers
 
@@ -291,21 +316,21 @@ class Model:
         parsed = harmony.parse(tokens, self.tokenizer)
         return Reply([], parsed.messages, [], [], [], tokens, parsed.spans, finish="stop")
 
-    def _trace_of(self, reply: Reply, recorder: RoutingRecorder) -> Trace:
-        router_logits, expert_indices, topk_weights = recorder.arrays(self.config.n_layers)
-        n = router_logits.shape[1]  # one less than there are tokens where the last one no longer fitted the context
-        tokens = [*reply.prompt_tokens, *reply.tokens][:n]
-        logprobs = [*[np.nan] * len(reply.prompt_tokens), *reply.logprobs][:n]
-        return Trace(
-            tokens=np.array(tokens, dtype=np.int64),
-            texts=[self._text(token) for token in tokens],
-            spans=[*reply.prompt_spans, *reply.spans][:n],
-            n_prompt=len(reply.prompt_tokens),
-            logprobs=np.array(logprobs, dtype=np.float32),
-            router_logits=router_logits,
-            expert_indices=expert_indices,
-            topk_weights=topk_weights,
-            model_name=self.name,
+    def _recorder(self, record: Record | Sequence[str], n_tokens: int) -> Recorder:
+        wanted = record_of(record, self.config)
+        say_cost(wanted, self.config, n_tokens)
+        return Recorder(wanted, self.config)
+
+    def _trace_of(self, reply: Reply, recorder: Recorder, guesses: Guesses, **provenance: str) -> Trace:
+        return assemble(
+            recorder,
+            [*reply.prompt_tokens, *reply.tokens],
+            [*reply.prompt_spans, *reply.spans],
+            len(reply.prompt_tokens),
+            guesses,
+            self.tokenizer,
+            self.name,
+            {"kit": __version__, "model": self.name, **self.provenance, **provenance},
         )
 
     def _text(self, token: int) -> str:

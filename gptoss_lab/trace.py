@@ -1,37 +1,57 @@
-"""Trace: what a run of the model did, as arrays with documented axes."""
+"""Trace: what a run of the model did, as arrays with documented axes.
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+Axes: pos counts tokens from the start of the prompt; layer, head and expert count from 0; rank from the largest router
+logit; k_pos is the position that is looked at. Routing is always there; the rest where it was recorded.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from gptoss_lab.harmony import Span
-from gptoss_lab.hooks import HookFunction, HookPoint
 
 if TYPE_CHECKING:
     import pandas as pd
+    import xarray as xr
+
+FORMAT = "gptoss_lab.trace/1"
 
 
 @dataclass(frozen=True, eq=False)
 class Trace:
-    """Prompt and reply together, and how every token was routed.
-
-    Axes: pos counts tokens from the start of the prompt; layer, expert from 0; rank from the largest router logit.
-    """
+    """Prompt and reply together, token by token."""
 
     tokens: NDArray[np.int64]  # [pos]
     texts: list[str]  # [pos], each token's own text; bytes that are no UTF-8 show as replacement characters
     spans: list[Span]  # [pos]
     n_prompt: int  # tokens before this belong to the prompt
-    logprobs: NDArray[np.float32]  # [pos], natural logarithm, of each sampled token; NaN where none was sampled
+    logprobs: NDArray[np.float32]  # [pos], natural logarithm, of each token after those before it; NaN where unknown
     router_logits: NDArray[np.float32]  # [layer, pos, expert]
     expert_indices: NDArray[np.int64]  # [layer, pos, rank]
     topk_weights: NDArray[np.float32]  # [layer, pos, rank], sum to 1 over rank
     model_name: str = ""
     provenance: dict[str, str] = field(default_factory=dict)
+    """Where this came from: kit version, checkpoint, sampling, edits."""
+
+    alternatives: NDArray[np.int64] | None = None  # [pos, choice], the likeliest tokens at that place, likeliest first
+    alternative_logprobs: NDArray[np.float32] | None = None  # [pos, choice]
+    alternative_texts: list[list[str]] | None = None  # [pos][choice]
+
+    patterns: NDArray[np.float32] | None = None  # [recorded layer, recorded head, pos, k_pos], rows sum to 1 - sink
+    sinks: NDArray[np.float32] | None = None  # [recorded layer, recorded head, pos], the mass that the sink takes
+    attention_layers: tuple[int, ...] = ()
+    attention_heads: tuple[int, ...] = ()
+
+    residual: NDArray[np.float32] | None = None  # [point, pos, d_model]
+    residual_points: tuple[str, ...] = ()  # hook points, in the order in which they fire
+
+    expert_out: NDArray[np.float32] | None = None  # [recorded layer, pos, rank, d_model], weighted shares
+    expert_out_layers: tuple[int, ...] = ()
 
     @property
     def n_layers(self) -> int:
@@ -60,62 +80,148 @@ class Trace:
         np.put_along_axis(weights, self.expert_indices, self.topk_weights, axis=2)
         return weights
 
+    # Tidy tables
+
     def routing(self) -> "pd.DataFrame":
         """A row for every layer, token and chosen expert.
 
         Columns: position, token (its id), text, role, channel, section, layer, rank, expert, weight, margin (of the
         layer's choice, in router logits).
         """
+        layer, position, rank = (axis.ravel() for axis in np.indices(self.expert_indices.shape))
+        return self._about(position).assign(
+            layer=layer,
+            rank=rank,
+            expert=self.expert_indices.ravel(),
+            weight=self.topk_weights.ravel(),
+            margin=self.margins()[layer, position],
+        )
+
+    def attention(self, at_least: float = 0.01) -> "pd.DataFrame":
+        """A row for every recorded layer, head, token, and position that it gives at least so much attention.
+
+        Columns: position, token, text, role, channel, section (of the token that looks), layer, head, to (the position
+        looked at; -1 for the sink), to_text ("(sink)" for the sink), weight. Raises ValueError where no attention was
+        recorded.
+        """
+        with_sink = np.concatenate((self._recorded("patterns"), self._recorded("sinks")[..., None]), axis=-1)
+        layer, head, position, to = np.nonzero(with_sink >= at_least)
+        is_sink = to == len(self.tokens)
+        to_texts = np.array([*self.texts, "(sink)"], dtype=object)
+        return self._about(position).assign(
+            layer=np.array(self.attention_layers)[layer],
+            head=np.array(self.attention_heads)[head],
+            to=np.where(is_sink, -1, to),
+            to_text=to_texts[to],
+            weight=with_sink[layer, head, position, to],
+        )
+
+    def token_table(self) -> "pd.DataFrame":
+        """A row for every token. Columns: position, token, text, role, channel, section, logprob, probability."""
+        return self._about(np.arange(len(self.tokens))).assign(logprob=self.logprobs, probability=np.exp(self.logprobs))
+
+    def to_xarray(self) -> "xr.Dataset":
+        """Every recorded array, with its axes by name. Raises ImportError where xarray is not installed."""
+        try:
+            import xarray as xr
+        except ImportError as error:
+            raise ImportError("Trace.to_xarray needs xarray: pip install xarray") from error
+        arrays = {name: (axes, getattr(self, name)) for name, axes in _AXES.items() if getattr(self, name) is not None}
+        coordinates = {
+            "attention_layer": list(self.attention_layers),
+            "attention_head": list(self.attention_heads),
+            "point": list(self.residual_points),
+            "expert_out_layer": list(self.expert_out_layers),
+            "text": ("pos", np.array(self.texts, dtype=object)),
+            "channel": ("pos", np.array([span.channel for span in self.spans], dtype=object)),
+        }
+        used = {axis for axes, _ in arrays.values() for axis in axes} | {"text", "channel"}
+        return xr.Dataset(
+            arrays,
+            coords={name: values for name, values in coordinates.items() if name in used},
+            attrs={"model": self.model_name, "n_prompt": self.n_prompt, **self.provenance},
+        )
+
+    # Files
+
+    def save(self, path: str | PathLike[str]) -> Path:
+        """Writes one safetensors file, which `load_trace` reads without the model. Returns its path."""
+        from safetensors.numpy import save_file
+
+        arrays = {name: np.ascontiguousarray(getattr(self, name)) for name in _AXES if getattr(self, name) is not None}
+        rest = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in _AXES}
+        rest["spans"] = [asdict(span) for span in self.spans]
+        path = Path(path)
+        unfinished = path.with_name(path.name + ".part")
+        try:
+            save_file(arrays, unfinished, metadata={"format": FORMAT, "trace": json.dumps(rest)})
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+        return path
+
+    # Helpers
+
+    def _about(self, position: NDArray[np.int64]) -> "pd.DataFrame":
+        """The token at each position, and where it stands."""
         import pandas as pd
 
-        n_layers, n_positions, k = self.expert_indices.shape
-        layer, position, rank = (axis.ravel() for axis in np.indices((n_layers, n_positions, k)))
-
-        def by_position(values: list) -> NDArray:
-            return np.array(values, dtype=object)[position]
+        def of_spans(name: str) -> NDArray:
+            return np.array([getattr(span, name) for span in self.spans], dtype=object)[position]
 
         return pd.DataFrame(
             {
                 "position": position,
                 "token": self.tokens[position],
-                "text": by_position(self.texts),
-                "role": by_position([span.role for span in self.spans]),
-                "channel": by_position([span.channel for span in self.spans]),
-                "section": by_position([span.section for span in self.spans]),
-                "layer": layer,
-                "rank": rank,
-                "expert": self.expert_indices.ravel(),
-                "weight": self.topk_weights.ravel(),
-                "margin": self.margins()[layer, position],
+                "text": np.array(self.texts, dtype=object)[position],
+                "role": of_spans("role"),
+                "channel": of_spans("channel"),
+                "section": of_spans("section"),
             }
         )
 
-
-class RoutingRecorder:
-    """Collects how a sequence is routed, over as many forward passes as it takes: give `fwd_hooks` to `model.hooks`."""
-
-    _POINTS = ("mlp.hook_router_logits", "mlp.hook_expert_indices", "mlp.hook_topk_weights")
-
-    def __init__(self) -> None:
-        self._seen: dict[str, list[NDArray]] = {}
-
-    @property
-    def fwd_hooks(self) -> list[tuple[str, HookFunction]]:
-        return [(f"blocks.*.{point}", self._keep) for point in self._POINTS]
-
-    def arrays(self, n_layers: int) -> list[NDArray]:
-        """Router logits [layer, pos, expert], expert indices and top-k weights [layer, pos, rank]."""
-        return [
-            np.stack([np.concatenate(self._seen[f"blocks.{layer}.{point}"]) for layer in range(n_layers)])
-            for point in self._POINTS
-        ]
-
-    def _keep(self, tensor: Tensor, hook: HookPoint) -> None:
-        # A copy: a later hook may change the tensor in place.
-        self._seen.setdefault(hook.name, []).append(tensor[0].detach().cpu().numpy().copy())
+    def _recorded(self, name: str) -> NDArray:
+        if getattr(self, name) is None:
+            raise ValueError(f'this trace has no {name}: trace with record=("attention", "residual", "experts")')
+        return getattr(self, name)
 
 
-def check_record(record: Sequence[str]) -> None:
-    """Raises ValueError for what cannot be recorded."""
-    if unknown := sorted(set(record) - {"routing"}):
-        raise ValueError(f"record names what to keep of a run, of: routing; got {', '.join(map(repr, unknown))}")
+def load_trace(path: str | PathLike[str]) -> Trace:
+    """A trace from the file that `Trace.save` wrote.
+
+    Raises FileNotFoundError where there is no such file, ValueError where it holds something else.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist; expected a file that Trace.save wrote")
+    try:
+        with safe_open(path, framework="np") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != FORMAT:
+                raise ValueError(f"its format is {metadata.get('format')!r}; expected {FORMAT!r}")
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dictionary)
+        rest: dict[str, Any] = json.loads(metadata["trace"])
+        rest["spans"] = [Span(**span) for span in rest["spans"]]
+        for name in ("attention_layers", "attention_heads", "residual_points", "expert_out_layers"):
+            rest[name] = tuple(rest[name])
+        return Trace(**arrays, **rest)
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is not a trace as Trace.save writes it: {error}") from error
+
+
+_AXES: dict[str, tuple[str, ...]] = {
+    "tokens": ("pos",),
+    "logprobs": ("pos",),
+    "router_logits": ("layer", "pos", "expert"),
+    "expert_indices": ("layer", "pos", "rank"),
+    "topk_weights": ("layer", "pos", "rank"),
+    "alternatives": ("pos", "choice"),
+    "alternative_logprobs": ("pos", "choice"),
+    "patterns": ("attention_layer", "attention_head", "pos", "k_pos"),
+    "sinks": ("attention_layer", "attention_head", "pos"),
+    "residual": ("point", "pos", "d_model"),
+    "expert_out": ("expert_out_layer", "pos", "rank", "d_model"),
+}
+"""The arrays of a trace, and their axes."""

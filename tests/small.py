@@ -2,9 +2,11 @@
 
 from dataclasses import replace
 
+import tiktoken
 import torch
 import transformers
 
+from gptoss_lab import tokenizer
 from gptoss_lab import weights as weights_module
 from gptoss_lab.config import ModelConfig
 from gptoss_lab.weights import Weights
@@ -33,6 +35,14 @@ SHAPES = {
     "six heads, three to a key-value head": replace(SMALL, n_heads=6, n_kv_heads=2, d_head=16, n_layers=2),
     "odd heads, wide experts": replace(SMALL, n_heads=3, n_kv_heads=1, d_mlp=96, n_experts=5, d_model=96, n_layers=2),
 }
+
+BYTES = tiktoken.Encoding(
+    "bytes",
+    pat_str=r"[\s\S]",
+    mergeable_ranks={bytes([byte]): byte for byte in range(256)},
+    special_tokens={name: 256 + index for index, name in enumerate(tokenizer.HARMONY_CONTROL_TOKENS)},
+)
+"""A vocabulary of bytes and harmony's control tokens: 263 ids."""
 
 
 def in_transformers(config: ModelConfig, weights: Weights) -> transformers.GptOssForCausalLM:

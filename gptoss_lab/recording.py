@@ -1,0 +1,169 @@
+"""Recording: what to keep of a run, what it will cost, and the hooks that keep it."""
+
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gptoss_lab.config import ModelConfig
+from gptoss_lab.hooks import HookFunction, HookPoint
+
+WORTH_SAYING = 1e9
+"""Bytes from which on the cost of a recording is said beforehand."""
+
+ROUTING_POINTS = ("mlp.hook_router_logits", "mlp.hook_expert_indices", "mlp.hook_topk_weights")
+RESIDUAL_POINTS = ("hook_resid_pre", "hook_resid_mid", "hook_resid_post")
+
+_KINDS = ("routing", "attention", "residual", "experts")
+
+
+@dataclass(frozen=True)
+class Record:
+    """What to keep besides routing, which is always kept: layers of each, `ALL` of them or none.
+
+    attention: the pattern and sink of these layers' heads (all of them, unless `heads` says which).
+    residual: the residual stream before, between and after the two halves of these layers.
+    experts: each chosen expert's share, in these layers.
+    """
+
+    attention: Sequence[int] = ()
+    heads: Sequence[int] | None = None
+    residual: Sequence[int] = ()
+    experts: Sequence[int] = ()
+
+    def checked(self, config: ModelConfig) -> "Record":
+        """The same, in order and without repetition. Raises ValueError for layers and heads that there are not."""
+        heads = range(config.n_heads) if self.heads is None else self.heads
+        return Record(
+            attention=_in_range("layer", self.attention, config.n_layers),
+            heads=_in_range("head", heads, config.n_heads),
+            residual=_in_range("layer", self.residual, config.n_layers),
+            experts=_in_range("layer", self.experts, config.n_layers),
+        )
+
+
+def record_of(wanted: Record | Sequence[str], config: ModelConfig) -> Record:
+    """A `Record` from what `record=` accepts: one of these, or words of "routing", "attention", "residual", "experts".
+
+    Raises ValueError for other words, and as `Record.checked` does.
+    """
+    if isinstance(wanted, Record):
+        return wanted.checked(config)
+    words = [wanted] if isinstance(wanted, str) else list(wanted)
+    if unknown := [word for word in words if word not in _KINDS]:
+        raise ValueError(
+            f"record names what to keep of a run, of: {', '.join(_KINDS)}; got {', '.join(map(repr, unknown))}"
+        )
+    every = range(config.n_layers)
+    return Record(**{kind: every for kind in _KINDS[1:] if kind in words}).checked(config)
+
+
+def cost(record: Record, config: ModelConfig, n_tokens: int) -> int:
+    """Bytes that a recording of so many tokens takes. `record` must have been checked."""
+    assert record.heads is not None
+    routing = config.n_layers * (config.n_experts + 3 * config.experts_per_token)
+    attention = len(record.attention) * len(record.heads) * (n_tokens + 1)
+    residual = len(_residual_names(record)) * config.d_model
+    experts = len(record.experts) * config.experts_per_token * config.d_model
+    return 4 * n_tokens * (routing + attention + residual + experts)
+
+
+def say_cost(record: Record, config: ModelConfig, n_tokens: int) -> None:
+    """Warns, where a recording of up to so many tokens may take a gigabyte or more."""
+    n_bytes = cost(record, config, n_tokens)
+    if n_bytes >= WORTH_SAYING:
+        warnings.warn(
+            f"this recording may take {n_bytes / 1e9:.1f} GB of memory, at {n_tokens:,} tokens; to take less, record "
+            "fewer layers or heads: gptoss_lab.Record(attention=[3], heads=[0, 1])",
+            stacklevel=3,
+        )
+
+
+class Recorder:
+    """Collects one sequence's run, over as many forward passes as it takes: give `fwd_hooks` to `model.hooks`."""
+
+    def __init__(self, record: Record, config: ModelConfig):
+        self._record, self._config = record, config
+        self._seen: dict[str, list[NDArray]] = {}
+
+    @property
+    def fwd_hooks(self) -> list[tuple[list[str], HookFunction]]:
+        routing = [f"blocks.{layer}.{point}" for layer in range(self._config.n_layers) for point in ROUTING_POINTS]
+        attention = [
+            f"blocks.{layer}.attn.{point}"
+            for layer in self._record.attention
+            for point in ("hook_pattern", "hook_sink")
+        ]
+        shares = [f"blocks.{layer}.mlp.hook_expert_out" for layer in self._record.experts]
+        kept: list[tuple[list[str], HookFunction]] = [([*routing, *_residual_names(self._record), *shares], self._keep)]
+        return [*kept, (attention, self._keep_heads)] if attention else kept
+
+    @property
+    def n_positions(self) -> int:
+        """Positions seen so far."""
+        return sum(len(part) for part in self._seen.get("blocks.0.mlp.hook_router_logits", ()))
+
+    def arrays(self) -> dict[str, Any]:
+        """What was collected, as fields of a `Trace`."""
+        record, layers = self._record, range(self._config.n_layers)
+        router_logits, expert_indices, topk_weights = (
+            np.stack([self._joined(f"blocks.{layer}.{point}") for layer in layers]) for point in ROUTING_POINTS
+        )
+        found: dict[str, Any] = {
+            "router_logits": router_logits,
+            "expert_indices": expert_indices,
+            "topk_weights": topk_weights,
+        }
+        if record.attention:
+            found["patterns"] = np.stack([self._pattern(layer) for layer in record.attention])
+            sinks = [self._joined(f"blocks.{layer}.attn.hook_sink", axis=-1) for layer in record.attention]
+            found |= {"sinks": np.stack(sinks), "attention_layers": record.attention, "attention_heads": record.heads}
+        if names := _residual_names(record):
+            found |= {"residual": np.stack([self._joined(name) for name in names]), "residual_points": tuple(names)}
+        if record.experts:
+            shares = [self._joined(f"blocks.{layer}.mlp.hook_expert_out") for layer in record.experts]
+            found |= {"expert_out": np.stack(shares), "expert_out_layers": record.experts}
+        return found
+
+    def _keep(self, tensor: Tensor, hook: HookPoint) -> None:
+        # A copy: a later hook may change the tensor in place.
+        self._seen.setdefault(hook.name, []).append(tensor[0].detach().cpu().numpy().copy())
+
+    def _keep_heads(self, tensor: Tensor, hook: HookPoint) -> None:
+        """As `_keep`, the wanted heads of [batch, head, ...] alone."""
+        self._keep(tensor[:, list(self._record.heads or ())], hook)
+
+    def _joined(self, name: str, axis: int = 0) -> NDArray:
+        return np.concatenate(self._seen[name], axis=axis)
+
+    def _pattern(self, layer: int) -> NDArray[np.float32]:
+        """A layer's attention [head, pos, k_pos], from passes that each saw only the positions so far."""
+        n = self.n_positions
+        parts = self._seen[f"blocks.{layer}.attn.hook_pattern"]
+        whole = np.zeros((parts[0].shape[0], n, n), dtype=np.float32)
+        position = 0
+        for part in parts:
+            _, n_queries, n_keys = part.shape
+            whole[:, position : position + n_queries, :n_keys] = part
+            position += n_queries
+        return whole
+
+
+def _residual_names(record: Record) -> list[str]:
+    """The residual stream's points without repetition: a layer's first is the one before's last."""
+    names: list[str] = []
+    for layer in record.residual:
+        points = RESIDUAL_POINTS[1:] if f"blocks.{layer - 1}.hook_resid_post" in names else RESIDUAL_POINTS
+        names += [f"blocks.{layer}.{point}" for point in points]
+    return names
+
+
+def _in_range(what: str, numbers: Iterable[int], n: int) -> tuple[int, ...]:
+    chosen = tuple(sorted(set(numbers)))
+    if wrong := [number for number in chosen if not 0 <= number < n]:
+        raise ValueError(f"there is no {what} {wrong[0]}; {what}s run from 0 to {n - 1}")
+    return chosen
