@@ -26,7 +26,7 @@ FORMAT = "gptoss_lab.trace/1"
 class Trace:
     """Prompt and reply together, token by token."""
 
-    tokens: NDArray[np.int64]  # [pos]
+    token_ids: NDArray[np.int64]  # [pos]
     texts: list[str]  # [pos], each token's own text; bytes that are no UTF-8 show as replacement characters
     spans: list[Span]  # [pos]
     n_prompt: int  # tokens before this belong to the prompt
@@ -106,7 +106,7 @@ class Trace:
         """
         with_sink = np.concatenate((self._recorded("patterns"), self._recorded("sinks")[..., None]), axis=-1)
         layer, head, position, to = np.nonzero(with_sink >= at_least)
-        is_sink = to == len(self.tokens)
+        is_sink = to == len(self.token_ids)
         to_texts = np.array([*self.texts, "(sink)"], dtype=object)
         return self._about(position).assign(
             layer=np.array(self.attention_layers)[layer],
@@ -116,9 +116,11 @@ class Trace:
             weight=with_sink[layer, head, position, to],
         )
 
-    def token_table(self) -> "pd.DataFrame":
+    def tokens(self) -> "pd.DataFrame":
         """A row for every token. Columns: position, token, text, role, channel, section, logprob, probability."""
-        return self._about(np.arange(len(self.tokens))).assign(logprob=self.logprobs, probability=np.exp(self.logprobs))
+        return self._about(np.arange(len(self.token_ids))).assign(
+            logprob=self.logprobs, probability=np.exp(self.logprobs)
+        )
 
     def to_xarray(self) -> "xr.Dataset":
         """Every recorded array, with its axes by name. Raises ImportError where xarray is not installed."""
@@ -172,7 +174,7 @@ class Trace:
         return pd.DataFrame(
             {
                 "position": position,
-                "token": self.tokens[position],
+                "token": self.token_ids[position],
                 "text": np.array(self.texts, dtype=object)[position],
                 "role": of_spans("role"),
                 "channel": of_spans("channel"),
@@ -212,7 +214,7 @@ def load_trace(path: str | PathLike[str]) -> Trace:
 
 
 _AXES: dict[str, tuple[str, ...]] = {
-    "tokens": ("pos",),
+    "token_ids": ("pos",),
     "logprobs": ("pos",),
     "router_logits": ("layer", "pos", "expert"),
     "expert_indices": ("layer", "pos", "rank"),

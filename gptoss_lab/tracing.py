@@ -64,7 +64,7 @@ def assemble(
     padded = [[*choices, *[(-1, np.nan)] * (width - len(choices))] for choices in guesses.alternatives[:n]]
     texts = [token_text(encoding, token) for token in tokens[:n]]
     return Trace(
-        tokens=np.array(tokens[:n], dtype=np.int64),
+        token_ids=np.array(tokens[:n], dtype=np.int64),
         texts=texts,
         spans=list(spans[:n]),
         n_prompt=n_prompt,

@@ -29,13 +29,13 @@ class Talker:
         self.asked.append((question, options))
         trace = traces.conversation(self.turns)
         said, finish = trace.n_prompt, "stop"
-        for place in range(trace.n_prompt, len(trace.tokens)):
+        for place in range(trace.n_prompt, len(trace.token_ids)):
             if should_stop():
                 finish = "interrupted"
                 break
             time.sleep(self.pause)
             text, span = trace.texts[place], trace.spans[place]
-            on_token(StreamedToken(int(trace.tokens[place]), text, span, float(trace.logprobs[place])))
+            on_token(StreamedToken(int(trace.token_ids[place]), text, span, float(trace.logprobs[place])))
             said = place + 1
         return Reply(
             messages=[
@@ -44,10 +44,10 @@ class Talker:
                 if role == "assistant"
             ],
             conversation=[],
-            tokens=trace.tokens[trace.n_prompt : said].tolist(),
+            tokens=trace.token_ids[trace.n_prompt : said].tolist(),
             spans=trace.spans[trace.n_prompt : said],
             logprobs=trace.logprobs[trace.n_prompt : said].tolist(),
-            prompt_tokens=trace.tokens[: trace.n_prompt].tolist(),
+            prompt_tokens=trace.token_ids[: trace.n_prompt].tolist(),
             prompt_spans=trace.spans[: trace.n_prompt],
             finish=finish,
             seconds=0.5,

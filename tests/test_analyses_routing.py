@@ -43,7 +43,7 @@ def test_load_finds_the_planted_digit_expert(trace) -> None:
 
 
 def test_load_has_a_row_for_every_expert_and_its_shares_add_up(trace) -> None:
-    load = routing.expert_load(trace, by="speaker", where=np.ones(len(trace.tokens), dtype=bool))
+    load = routing.expert_load(trace, by="speaker", where=np.ones(len(trace.token_ids), dtype=bool))
     assert list(load["speaker"].unique()) == ["system", "user", "analysis", "final"]
     sizes = load.groupby(["speaker", "layer"])[["expert", "share", "weight_share"]].agg(
         {"expert": "size", "share": "sum", "weight_share": "sum"}
@@ -74,7 +74,7 @@ def test_a_tools_result_speaks_as_the_tool_though_it_stands_on_a_channel() -> No
 
 
 def test_no_tokens_no_rows(trace) -> None:
-    load = routing.expert_load(trace, where=np.zeros(len(trace.tokens), dtype=bool))
+    load = routing.expert_load(trace, where=np.zeros(len(trace.token_ids), dtype=bool))
     assert len(load) == 0
     assert "share" in load
 
@@ -83,4 +83,4 @@ def test_wrong_arguments_say_what_is_expected(trace) -> None:
     with pytest.raises(ValueError, match=r"by='colour': expected"):
         routing.expert_load(trace, by="colour")
     with pytest.raises(ValueError, match="booleans, one a token; found int64"):
-        routing.expert_sums(trace, np.arange(len(trace.tokens)))
+        routing.expert_sums(trace, np.arange(len(trace.token_ids)))

@@ -92,7 +92,7 @@ def test_a_trace_recorded_while_generating_equals_one_pass_over_it(model: Model)
     assert recorded is not None
     assert model.trace(reply) is recorded
     traced = model.trace([*reply.prompt_tokens, *reply.tokens])
-    assert np.array_equal(recorded.tokens, traced.tokens)
+    assert np.array_equal(recorded.token_ids, traced.token_ids)
     np.testing.assert_allclose(recorded.router_logits, traced.router_logits, atol=1e-4)
     clear = recorded.margins() > 1e-5
     assert np.array_equal(recorded.expert_indices[clear], traced.expert_indices[clear])
@@ -101,19 +101,19 @@ def test_a_trace_recorded_while_generating_equals_one_pass_over_it(model: Model)
     np.testing.assert_allclose(recorded.logprobs[recorded.n_prompt :], np.float32(reply.logprobs))
     np.testing.assert_allclose(traced.logprobs[recorded.n_prompt :], np.float32(reply.logprobs), atol=1e-4)
     assert np.array_equal(recorded.alternatives[recorded.n_prompt :, 0], traced.alternatives[recorded.n_prompt :, 0])
-    assert len(recorded.texts) == len(recorded.spans) == len(recorded.tokens)
+    assert len(recorded.texts) == len(recorded.spans) == len(recorded.token_ids)
 
 
 def test_the_routing_table_has_a_row_for_every_choice_and_its_margin(model: Model) -> None:
     trace = model.trace([Message("user", "Hello"), Message("assistant", "Hi", channel="final")])
     table = trace.routing()
-    assert len(table) == 2 * len(trace.tokens) * 2
+    assert len(table) == 2 * len(trace.token_ids) * 2
     row = table[(table.layer == 1) & (table.position == 5) & (table["rank"] == 0)].iloc[0]
     logits = trace.router_logits[1, 5]
     ordered = np.sort(logits)[::-1]
     assert row.expert == logits.argmax()
     assert row.margin == pytest.approx(ordered[1] - ordered[2])
-    assert row.token == trace.tokens[5]
+    assert row.token == trace.token_ids[5]
     sums = table.groupby(["layer", "position"]).weight.sum()
     np.testing.assert_allclose(sums, 1, atol=1e-5)
     assert set(table.role) == {"user", "assistant"}
@@ -123,7 +123,7 @@ def test_the_routing_table_has_a_row_for_every_choice_and_its_margin(model: Mode
 def test_texts_and_tokens_are_traced_as_given(model: Model) -> None:
     text = "<|start|>user<|message|>Hi<|end|>"
     assert model.trace(text).texts == [*("<|start|>",), *"user", "<|message|>", "H", "i", "<|end|>"]
-    assert np.array_equal(model.trace(text).tokens, model.trace(BYTES.encode(text, allowed_special="all")).tokens)
+    assert np.array_equal(model.trace(text).token_ids, model.trace(BYTES.encode(text, allowed_special="all")).token_ids)
     with pytest.raises(ValueError, match="empty"):
         model.trace("")
 

@@ -95,7 +95,7 @@ def test_data_holds_the_trace() -> None:
     shape = trace.expert_indices.shape
     np.testing.assert_array_equal(np.frombuffer(data["experts"], "u1").reshape(shape), trace.expert_indices)
     np.testing.assert_array_equal(np.frombuffer(data["weights"], "<f4").reshape(shape), trace.topk_weights)
-    np.testing.assert_array_equal(np.frombuffer(data["ids"], "<i4"), trace.tokens)
+    np.testing.assert_array_equal(np.frombuffer(data["ids"], "<i4"), trace.token_ids)
     np.testing.assert_array_equal(np.frombuffer(data["logprobs"], "<f4"), trace.logprobs)
     assert "".join(data["quoted"]).replace("␣", " ").replace("↵", "\n") == "".join(trace.texts)
     assert [block["title"] for block in data["blocks"]] == ["system", "user", "assistant, analysis", "assistant, final"]
@@ -142,7 +142,7 @@ def test_view_and_parts_follow_one_another() -> None:
 
 def test_a_wrong_selection_says_what_there_is() -> None:
     view = routing(traces.conversation())
-    last = len(traces.conversation().tokens) - 1
+    last = len(traces.conversation().token_ids) - 1
     view.pinned = 3
     for part in (view, view.map):
         with pytest.raises(traitlets.TraitError, match=f"pinned=1000: this trace has tokens 0 to {last}"):

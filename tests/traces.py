@@ -82,7 +82,7 @@ def routed(
     logprobs = np.full(len(texts), np.nan, dtype=np.float32)
     logprobs[n_prompt:] = np.log(rng.beta(8, 1, len(texts) - n_prompt)).astype(np.float32)
     return Trace(
-        tokens=tokens,
+        token_ids=tokens,
         texts=texts,
         spans=spans,
         n_prompt=n_prompt,

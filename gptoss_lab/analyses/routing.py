@@ -90,7 +90,7 @@ def content(trace: Trace) -> Mask:
 
 def reply(trace: Trace) -> Mask:
     """Tokens after the prompt, [pos]."""
-    return np.arange(len(trace.tokens)) >= trace.n_prompt
+    return np.arange(len(trace.token_ids)) >= trace.n_prompt
 
 
 def _speakers(trace: Trace) -> NDArray[np.object_]:
@@ -100,8 +100,8 @@ def _speakers(trace: Trace) -> NDArray[np.object_]:
 
 def _checked(trace: Trace, where: Mask) -> Mask:
     where = np.asarray(where)
-    if where.dtype != bool or where.shape != (len(trace.tokens),):
+    if where.dtype != bool or where.shape != (len(trace.token_ids),):
         raise ValueError(
-            f"where: expected {len(trace.tokens)} booleans, one a token; found {where.dtype} of shape {where.shape}"
+            f"where: expected {len(trace.token_ids)} booleans, one a token; found {where.dtype} of shape {where.shape}"
         )
     return where

@@ -86,7 +86,7 @@ def _data(trace: Trace) -> dict[str, Any]:
     counted = [group.member & routing.content(trace) for group in groups]
     totals = [routing.expert_sums(trace, where) for where in counted]
     return {
-        "nTokens": len(trace.tokens),
+        "nTokens": len(trace.token_ids),
         "nPrompt": trace.n_prompt,
         "nLayers": trace.n_layers,
         "nExperts": trace.n_experts,
@@ -99,8 +99,8 @@ def _data(trace: Trace) -> dict[str, Any]:
             for group, where in zip(groups, counted, strict=True)
         ],
         "breaks": _bytes([place for place, text in enumerate(trace.texts) if "\n" in text], "<i4"),
-        "sections": _bytes([_section(trace, place) for place in range(len(trace.tokens))], "u1"),
-        "ids": _bytes(trace.tokens, "<i4"),
+        "sections": _bytes([_section(trace, place) for place in range(len(trace.token_ids))], "u1"),
+        "ids": _bytes(trace.token_ids, "<i4"),
         "logprobs": _bytes(trace.logprobs, "<f4"),
         "experts": _bytes(trace.expert_indices, "u1" if trace.n_experts <= 256 else "<u2"),
         "weights": _bytes(trace.topk_weights, "<f4"),
