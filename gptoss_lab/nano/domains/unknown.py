@@ -10,16 +10,28 @@ from random import Random
 
 from gptoss_lab.nano.domains import words
 from gptoss_lab.nano.domains.arithmetic import MAX_DIGITS
-from gptoss_lab.nano.domains.problem import Problem
+from gptoss_lab.nano.domains.problem import Domain, Problem
 from gptoss_lab.nano.domains.words import fill, phrases
 
 DONT_KNOW = "I don't know that yet; ask me to add two numbers."
 
 
 def unknown(rng: Random) -> Problem:
-    kinds = (_greeting, _talk, _other_arithmetic, _foreign, _word_salad, _noise)
-    question, answer = rng.choices(kinds, weights=(3, 8, 8, 2, 3, 2))[0](rng)
-    verdict = "I have not learned that." if answer == DONT_KNOW else "I can reply."
+    kinds = (greeting, *map(_without_answer, (_talk, _other_arithmetic, _foreign, _word_salad, _noise)))
+    return rng.choices(kinds, weights=(3, 8, 8, 2, 3, 2))[0](rng)
+
+
+def greeting(rng: Random) -> Problem:
+    answer = rng.choice(list(GREETINGS))
+    return _problem(rng.choice(GREETINGS[answer]), answer, "I can reply.")
+
+
+def dont_know(question: str) -> Problem:
+    """A question that has no answer but that."""
+    return _problem(question, DONT_KNOW, "I have not learned that.")
+
+
+def _problem(question: str, answer: str, verdict: str) -> Problem:
     return Problem(
         domain="unknown",
         size=0,
@@ -30,37 +42,36 @@ def unknown(rng: Random) -> Problem:
     )
 
 
-def _greeting(rng: Random) -> tuple[str, str]:
-    answer = rng.choice(list(GREETINGS))
-    return rng.choice(GREETINGS[answer]), answer
+def _without_answer(question: Callable[[Random], str]) -> Domain:
+    return lambda rng: dont_know(question(rng))
 
 
-def _talk(rng: Random) -> tuple[str, str]:
+def _talk(rng: Random) -> str:
     sentences = rng.choices(SENTENCES, k=rng.choice((1, 1, 1, 2, 3)))
-    return " ".join(fill(rng, sentence, FILLERS) for sentence in sentences), DONT_KNOW
+    return " ".join(fill(rng, sentence, FILLERS) for sentence in sentences)
 
 
-def _other_arithmetic(rng: Random) -> tuple[str, str]:
-    return fill(rng, rng.choice(OTHER_ARITHMETIC), FILLERS), DONT_KNOW
+def _other_arithmetic(rng: Random) -> str:
+    return fill(rng, rng.choice(OTHER_ARITHMETIC), FILLERS)
 
 
-def _foreign(rng: Random) -> tuple[str, str]:
-    return " ".join(rng.sample(FOREIGN, k=rng.choice((1, 1, 2)))), DONT_KNOW
+def _foreign(rng: Random) -> str:
+    return " ".join(rng.sample(FOREIGN, k=rng.choice((1, 1, 2))))
 
 
-def _word_salad(rng: Random) -> tuple[str, str]:
+def _word_salad(rng: Random) -> str:
     mixed = words.NOUNS + words.ADJECTIVES + words.VERBS + 3 * words.LITTLE_WORDS
     text = rng.choice((" ", " ", " ", ", ", "\n")).join(rng.choices(mixed, k=rng.randint(1, 20)))
-    return rng.choice((text, text.capitalize() + rng.choice(".?!"))), DONT_KNOW
+    return rng.choice((text, text.capitalize() + rng.choice(".?!")))
 
 
-def _noise(rng: Random) -> tuple[str, str]:
+def _noise(rng: Random) -> str:
     """Anything but two numbers with a sign between them, which digits and signs would come to now and then."""
     alphabet = rng.choice(
         (ASCII, string.ascii_lowercase + " ", "+-*/=() " + string.digits, UNICODE, rng.choice(".?!-+=~"))
     )
     start = "" if alphabet in (ASCII, UNICODE) else rng.choice("~:;!")
-    return start + "".join(rng.choices(alphabet, k=rng.randint(0, 24))), DONT_KNOW
+    return start + "".join(rng.choices(alphabet, k=rng.randint(0, 24)))
 
 
 ASCII = string.printable

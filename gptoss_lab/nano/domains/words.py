@@ -31,6 +31,8 @@ PLACES = _words("""
     the_house the_forest the_world the_school
 """)
 
+PROPER_PLACES = [place for place in PLACES if place[0].isupper()]
+
 NOUNS = _words("""
     answer apple army atom attention author ball bank bird boat body book bottle box boy bread brain bridge brother
     cake capital car cat cell chair chemistry child church city cloud code coffee colour computer cook country cup
@@ -78,3 +80,13 @@ LANGUAGES = _words("""
 NUMBER_WORDS = _words("""
     zero one two three four five six seven eight nine ten eleven twelve twenty thirty fifty a_hundred a_thousand
 """)
+
+ONSETS = _words("b bl br d dr f fl fr g gl gr h j k kl kr l m n p pl pr qu r s sh sk sl sp st t th tr v w y z")
+CODAS = (*[""] * 16, *_words("b ck d ft g k l m mp n nd ng nt p r s sh st t x"))
+
+
+def made_up(rng: Random) -> str:
+    """A word that nobody has seen, of two syllables or three."""
+    return "".join(
+        rng.choice(ONSETS) + rng.choice("aeiou") + rng.choice(CODAS) for _ in range(rng.choice((2, 2, 2, 3)))
+    )
