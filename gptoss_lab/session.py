@@ -375,7 +375,7 @@ class _CellDisplay:
         self._view.update(parser.messages)
 
     def close(self, status: str) -> None:
-        self._view.close(status)
+        self._view.finish(status)
 
 
 def _live_display(wanted: bool) -> _LiveDisplay:

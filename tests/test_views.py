@@ -267,7 +267,7 @@ def test_a_reply_is_sent_twenty_times_a_second_at_most_and_its_end_always() -> N
         live.update([Message("assistant", "x" * (number + 1), channel="final")])
         time.sleep(0.0002)
     assert 2 <= len(sent) <= (time.monotonic() - began) / SHORTEST_PAUSE + 1
-    live.close("length")
+    live.finish("length")
     assert live.blocks[0]["text"] == "x" * 1000
     assert not live.running
     assert "max_new_tokens" in live.status

@@ -82,10 +82,10 @@ class AskBox(ipywidgets.VBox):
                 display=False,
             )
             self.stream.update(self.reply.messages)
-            self.stream.close(self.reply.finish)
+            self.stream.finish(self.reply.finish)
             self._show_routing(self.reply)
         except Exception as error:  # a thread has nobody above it to tell
-            self.stream.close(f"This did not work. {type(error).__name__}: {error}")
+            self.stream.finish(f"This did not work. {type(error).__name__}: {error}")
         finally:
             self._set_busy(False)
 

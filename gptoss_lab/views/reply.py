@@ -1,6 +1,7 @@
-"""A finished reply as HTML: its channels told apart, everything that the model wrote escaped."""
+"""A reply as HTML: its channels told apart, everything that the model wrote escaped."""
 
 import html
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from gptoss_lab.views import front_end
@@ -15,12 +16,16 @@ FOLD_ABOVE = 600
 
 def reply_html(reply: "Reply") -> str:
     """The reply as a fragment of markup. Raw thought is marked as what it is, and folded where it is long."""
-    messages = "".join(map(_message, blocks(reply.messages)))
     count = f"{len(reply.tokens):,} token{'' if len(reply.tokens) == 1 else 's'}"
     seconds = f" in {reply.seconds:.1f} s" if reply.seconds else ""
-    status = html.escape(f"{count}{seconds}. {FINISHES.get(reply.finish, reply.finish)}")
+    return blocks_html(blocks(reply.messages), f"{count}{seconds}. {FINISHES.get(reply.finish, reply.finish)}")
+
+
+def blocks_html(written: Iterable[Block], status: str) -> str:
+    """The messages, and a line below them, as a fragment of markup with its style."""
     style = front_end.style("theme.css", "conversation.css")
-    footer = f'<div class="gl-status">{status}</div>'
+    messages = "".join(map(_message, written))
+    footer = f'<div class="gl-status">{html.escape(status)}</div>'
     return f'<style>{style}</style><div class="gptoss gl-conversation">{messages}{footer}</div>'
 
 

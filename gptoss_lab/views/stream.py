@@ -9,6 +9,7 @@ import traitlets
 
 from gptoss_lab.views import front_end
 from gptoss_lab.views.conversation import FINISHES, MessageLike, blocks
+from gptoss_lab.views.reply import blocks_html
 
 SHORTEST_PAUSE = 0.05
 """Seconds between two updates: at most 20 a second."""
@@ -18,9 +19,10 @@ CHARACTERS_PER_SECOND = 400_000
 
 
 class LiveReply(anywidget.AnyWidget):
-    """Shows messages while they are written: `show()` once, `update(messages)` with every token, `close(status)`.
+    """Shows messages while they are written: `show()` once, `update(messages)` with every token, `finish(status)`.
 
-    Updates that come too fast are skipped, and the last one is always shown. Any thread may call these.
+    Updates that come too fast are skipped, and the last one is always shown. Any thread may call these. What `show` put
+    into a cell becomes plain HTML at the finish, which a saved notebook keeps: a widget lives as long as its kernel.
     """
 
     _esm = front_end.module("stream.js")
@@ -32,13 +34,14 @@ class LiveReply(anywidget.AnyWidget):
 
     _latest: Sequence[MessageLike] = ()
     _next_update = 0.0
+    _place: Any = None
 
     def show(self) -> None:
         """Displays the widget in the cell that runs."""
         from IPython.display import display
 
         self.start()
-        display(self)
+        self._place = display(self, display_id=True)
 
     def start(self) -> None:
         """Begins anew, with nothing written yet."""
@@ -58,7 +61,11 @@ class LiveReply(anywidget.AnyWidget):
         with self.hold_sync():
             self.blocks, self.status = written, "Writing."
 
-    def close(self, status: str = "stop") -> None:
+    def finish(self, status: str = "stop") -> None:
         """Shows the last messages, and why the reply ended: a `Reply.finish`, or a sentence."""
         with self.hold_sync():
             self.blocks, self.status, self.running = blocks(self._latest), FINISHES.get(status, status), False
+        if self._place is not None:
+            from IPython.display import HTML
+
+            self._place.update(HTML(blocks_html(self.blocks, self.status)))

@@ -16,11 +16,13 @@ from gptoss_lab.views.stream import LiveReply
 thought, answer = "a\\u202eb " + test_views.SCRIPT + " and so on. " * 20, test_views.ROLE
 live = LiveReply()
 live.show()
+live.update([Message("assistant", "a first guess at what this is", channel="commentary")])
+time.sleep(0.1)
 for place in range(len(thought)):
     live.update([Message("assistant", thought[:place + 1], channel="analysis")])
     time.sleep(0.002)
 live.update([Message("assistant", thought, channel="analysis"), Message("assistant", answer, channel="final")])
-live.close("stop")
+live.finish("stop")
 """
 FINISHED = """
 from test_views import reply_of
@@ -44,6 +46,8 @@ def test_a_streamed_reply_and_a_finished_one(open_notebook: Callable[..., Any], 
         assert texts.nth(last).text_content() == "\"><img src=x onerror='alert(2)'>"
         assert "not meant for end users" in page.locator(".gl-message").nth(first).inner_text()
     assert page.locator(".gl-running").count() == 0
+    # What has been streamed stays in a saved notebook.
+    assert page.locator(".jp-RenderedHTMLCommon .gl-conversation").count() == 2
     assert_nothing_ran(page)
     assert notebook.errors == []
     page.screenshot(path=pictures / "reply-light.png")

@@ -69,7 +69,7 @@ def gestures(page: Any) -> None:
     probability = 100 * np.exp(TRACE.logprobs[CARRY])
     assert tip.inner_text().splitlines() == [
         "␣carry",
-        f"id {TRACE.tokens[CARRY]} at position {CARRY}",
+        f"id {TRACE.token_ids[CARRY]} at position {CARRY}",
         "assistant, analysis",
         f"Sampled with probability {probability:.1f} %.",
     ]
@@ -105,12 +105,17 @@ def gestures(page: Any) -> None:
 
 
 def test_in_a_notebook(open_notebook: Callable[..., Any], pictures: Path) -> None:
-    notebook = open_notebook(VIEW, size=(1280, 1200))
+    notebook = open_notebook(VIEW, "a_cell_below = True", size=(1280, 1200))
     notebook.run_all()
     page = notebook.page
     page.wait_for_selector(".gl-token")
     page.wait_for_selector(".js-plotly-plot .bars .point")
+    page.locator(".jp-Cell").first.click()
     gestures(page)
+    token(page, CARRY).click()
+    page.keyboard.press("b")  # in a notebook: a new cell below
+    page.keyboard.press("Escape")
+    assert page.locator(".jp-CodeCell").count() == 2, "keys pressed in the strip are not the notebook's"
 
     # The kernel follows what is clicked.
     token(page, CARRY).click()
@@ -132,8 +137,14 @@ def test_in_a_notebook(open_notebook: Callable[..., Any], pictures: Path) -> Non
     page.locator(".gl-load select").select_option("layer 1")
     page.wait_for_function(f"before => String({heights}) !== String(before)", arg=before)
     notebook.wait_until("view.chart.layer.value", "1")
-    width = page.locator(".js-plotly-plot .main-svg").first.bounding_box()["width"]
-    assert width > 900, "the chart fills its place"
+
+    # The chart is as wide as its place.
+    chart_width = "document.querySelector('.js-plotly-plot .main-svg').getBoundingClientRect().width"
+    assert page.evaluate(chart_width) > 900
+    page.evaluate("document.querySelector('.gl-load').parentElement.style.width = '640px'")
+    page.wait_for_function(f"{chart_width} <= 640")
+    page.evaluate("document.querySelector('.gl-load').parentElement.style.width = ''")
+    page.wait_for_function(f"{chart_width} > 900")
 
     assert_readable(page, ".jp-OutputArea .gptoss")
     assert notebook.errors == []
@@ -153,8 +164,9 @@ def test_a_dark_notebook(open_notebook: Callable[..., Any], pictures: Path) -> N
     cell(page, 0, 0).click()
     token(page, CARRY + 1).hover()
     assert_readable(page, ".jp-OutputArea .gptoss")
-    chart_ink = page.evaluate("getComputedStyle(document.querySelector('.xtick text')).fill")
-    assert chart_ink == page.evaluate("getComputedStyle(document.querySelector('.gl-aid')).color")
+    for drawn, written in ((".xtick text", ".gl-aid"), (".legendtext", ".gl-load h4")):
+        fill = page.evaluate("drawn => getComputedStyle(document.querySelector(drawn)).fill", drawn)
+        assert fill == page.evaluate("written => getComputedStyle(document.querySelector(written)).color", written)
     assert notebook.errors == []
     page.screenshot(path=pictures / "routing-notebook-dark.png")
 
