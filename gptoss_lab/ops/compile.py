@@ -1,56 +1,113 @@
 """How kernels are compiled and where the compiled code is kept.
 
-`@kernel(signature)` marks a function that Python calls; `@device` one that kernels call. Kernels take addresses and sizes, so each has one
-signature and `prepare()` can compile them all before the first token is asked for. The folder of compiled code carries a hash of this
-package's kernel sources: numba itself only notices changes in the file that holds the kernel.
+A kernel is a function (thread, n_threads, job): one thread's share of a job. A job is a NamedTuple of integers
+(addresses, sizes, flags) and floats, which a kernel finds in memory. So all kernels have one signature, none depends on
+the type of an array, and `prepare` can compile them all before the first token is asked for.
+
+The folder of compiled code carries a hash of the sources beside this file: numba by itself notices only changes in the
+file that holds a kernel.
 """
 
 import hashlib
 import os
+import struct
 import tempfile
+import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 import numba
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
 
 from gptoss_lab.ops.target import TARGET
 
-_OPTIONS = {"nogil": True, "boundscheck": False, "error_model": "numpy"}
-_kernels: list[tuple[Any, str]] = []
+_OPTIONS = {"boundscheck": False, "error_model": "numpy"}
+_SIGNATURE = types.void(types.int64, types.int64, types.int64)
+_compilable: list["Kernel | ParallelLoop"] = []
+_compiling = threading.RLock()
 
 device = numba.njit(forceinline=True, **_OPTIONS)
+"""Marks a function that kernels call."""
 
 
-def kernel(signature: str, parallel: bool = False) -> Callable[[Callable], Any]:
-    """Compile the decorated function for `signature` when `prepare` asks for it, or else at its first call."""
+class Kernel:
+    """A function (thread, n_threads, address of a job), compiled when it is first needed."""
 
-    def register(function: Callable) -> Any:
-        with _numba_cache_in(cache_folder()) as caching:
-            dispatcher = numba.njit(parallel=parallel, cache=caching, **_OPTIONS)(function)
-        _kernels.append((dispatcher, signature))
-        return dispatcher
+    def __init__(self, function: Callable[[int, int, int], None]):
+        self._function = function
+        _compilable.append(self)
 
-    return register
+    @cached_property
+    def address(self) -> int:
+        """Where the machine code is."""
+        return self._compiled.address
+
+    @cached_property
+    def run(self) -> Callable[[int, int, int], None]:
+        """The compiled function; it lets go of the GIL."""
+        return self._compiled.ctypes
+
+    @cached_property
+    def _compiled(self) -> Any:
+        with _caching() as caching:
+            return numba.cfunc(_SIGNATURE, cache=caching, **_OPTIONS)(self._function)
+
+
+class ParallelLoop:
+    """A function (kernel's address, n_threads, address of a job) with a prange, compiled when it is first needed."""
+
+    def __init__(self, function: Callable[[int, int, int], None]):
+        self._function = function
+        _compilable.append(self)
+
+    @cached_property
+    def run(self) -> Callable[[int, int, int], None]:
+        with _caching() as caching:
+            return numba.njit(_SIGNATURE, parallel=True, nogil=True, cache=caching, **_OPTIONS)(self._function)
+
+
+def job_reader(job: type) -> Any:
+    """A function for kernels: from the address of a packed job, the job."""
+    kinds = [types.float64 if kind is float else types.int64 for kind in job.__annotations__.values()]
+    tuple_type = types.NamedTuple(kinds, job)
+
+    @intrinsic
+    def read(typingctx, address):
+        def codegen(context, builder, _, values):
+            word = ir.IntType(64)
+            fields = []
+            for i, kind in enumerate(kinds):
+                at = builder.add(values[0], word(8 * i))
+                fields.append(builder.load(builder.inttoptr(at, context.get_value_type(kind).as_pointer())))
+            return context.make_tuple(builder, tuple_type, fields)
+
+        return tuple_type(types.int64), codegen
+
+    return read
+
+
+def packer(job: type) -> struct.Struct:
+    """How a job's fields lie in memory: 8 bytes each."""
+    return struct.Struct("".join("d" if kind is float else "q" for kind in job.__annotations__.values()))
 
 
 def prepare(progress: bool = True) -> None:
-    """Make every kernel ready to launch: load it from the cache, or compile it. A progress bar shows only while something is compiled."""
-    waiting = [(dispatcher, signature) for dispatcher, signature in _kernels if not dispatcher.signatures]
-    bar = None
-    if progress and waiting and not _cached(len(waiting)):
+    """Makes every kernel ready: loads it from the cache, or compiles it. A progress bar shows only while something is
+    compiled.
+    """
+    waiting: Iterable = [one for one in _compilable if "run" not in vars(one)]
+    if progress and not _cached(len(_compilable)):
         from tqdm.auto import tqdm
 
-        bar = tqdm(total=len(waiting), desc="Compiling kernels (once on this machine)", unit="kernel", leave=False)
-    for dispatcher, signature in waiting:
-        dispatcher.compile(signature)
-        if bar is not None:
-            bar.update()
-    if bar is not None:
-        bar.close()
+        waiting = tqdm(waiting, desc="Compiling kernels (once on this machine)", leave=False)
+    for one in waiting:
+        one.run  # noqa: B018
 
 
 @cache
@@ -84,17 +141,19 @@ def _source_hash() -> str:
 
 
 @contextmanager
-def _numba_cache_in(folder: Path | None) -> Iterator[bool]:
-    """Where numba keeps what is decorated inside: the setting is numba's own, so the user's functions must get it back."""
-    before = numba.config.CACHE_DIR
-    try:
-        if folder is not None:
-            numba.config.CACHE_DIR = str(folder)
-        yield folder is not None
-    finally:
-        numba.config.CACHE_DIR = before
-
-
-def _cached(n_kernels: int) -> bool:
+def _caching() -> Iterator[bool]:
+    """Makes numba keep what is compiled inside in our folder: the setting is the user's, so it is put back."""
     folder = cache_folder()
-    return folder is not None and sum(1 for _ in folder.rglob("*.nbi")) >= n_kernels
+    with _compiling:
+        before = numba.config.CACHE_DIR
+        try:
+            if folder is not None:
+                numba.config.CACHE_DIR = str(folder)
+            yield folder is not None
+        finally:
+            numba.config.CACHE_DIR = before
+
+
+def _cached(n: int) -> bool:
+    folder = cache_folder()
+    return folder is not None and sum(1 for _ in folder.rglob("*.nbi")) >= n

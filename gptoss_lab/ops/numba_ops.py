@@ -1,135 +1,144 @@
-"""The operations of the model as CPU kernels: the signatures of torch_ops, float32 CPU tensors in and out, packed experts read as they are."""
+"""The operations as CPU kernels: those of `torch_ops`, with float32 CPU tensors in and out, and weights read as they
+are stored.
+"""
 
-import math
+from itertools import pairwise
 
 import torch
-from numba import prange
+from torch import Tensor
 
-from gptoss_lab.ops import threads as pool
-from gptoss_lab.ops.compile import device, kernel, prepare
-from gptoss_lab.ops.simd import get_bfloat16, get_byte, get_float, get_int, get_scale, set_float
-from gptoss_lab.ops.threads import set_threads, threads
+from gptoss_lab.ops import Context, attention_kernels, products, row_kernels
+from gptoss_lab.ops.attention_kernels import Attention
+from gptoss_lab.ops.compile import prepare
+from gptoss_lab.ops.products import Groups, Matrices, Rows, number_in_panels, stored
+from gptoss_lab.ops.row_kernels import Grouping, Norm, Rotation
+from gptoss_lab.ops.threads import launch, lock, scratch, set_threads, threads
+from gptoss_lab.weights import LayerWeights
 
 __all__ = ["attention", "expert_shares", "linear", "prepare", "rms_norm", "rotate", "set_threads", "threads"]
 
-FLOAT32, BFLOAT16, MXFP4 = 0, 1, 2
+_KEYS_WORTH_A_SPLIT = 256
 
 
-def rms_norm(x, gain, eps):
+def rms_norm(x: Tensor, gain: Tensor, eps: float) -> Tensor:
     x = x.contiguous()
-    return x / torch.sqrt(x.square().mean(-1, keepdim=True) + eps) * gain
-
-
-def rotate(x, cos, sin):
-    first, second = x.chunk(2, dim=-1)
-    cos, sin = cos[:, None], sin[:, None]
-    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
-
-
-def linear(x, weight, bias):
-    rows = x.reshape(-1, x.shape[-1]).contiguous()
-    out = torch.empty(rows.shape[0], weight.shape[0])
-    with pool.launch_lock:
-        _linear(
-            _format(weight), weight.data_ptr(), 0, weight.shape[0], weight.shape[1], 0 if bias is None else bias.data_ptr(),
-            rows.data_ptr(), rows.shape[0], out.data_ptr(),
-        )
-    return out.view(*x.shape[:-1], -1)
-
-
-def attention(q, context, sinks, window):
-    q = q.contiguous()
-    batch, pos, heads, d_head = q.shape
-    z = torch.empty_like(q)
-    with pool.launch_lock:
-        _attention(
-            q.data_ptr(), batch, pos, heads, d_head, context.n_kv_heads, context.start, context.tables.ctypes.data, context.tables.shape[1],
-            context.key_offset, context.value_offset, context.piece_length, sinks.data_ptr(), window or 1 << 40, z.data_ptr(),
-        )
-    return z
-
-
-def expert_shares(x, indices, weights, layer, swiglu_limit):
-    tokens, k = indices.shape
-    shares = torch.empty(tokens, k, x.shape[1])
-    for token in range(tokens):
-        for rank in range(k):
-            expert = int(indices[token, rank])
-            h = _expert_linear(x[token], layer.gate_up, layer.gate_up_bias, expert)
-            gate = h[0::2].clamp(max=swiglu_limit)
-            up = h[1::2].clamp(-swiglu_limit, swiglu_limit)
-            act = gate * torch.sigmoid(1.702 * gate) * (up + 1)
-            shares[token, rank] = weights[token, rank] * _expert_linear(act, layer.down, layer.down_bias, expert)
-    return shares
-
-
-def _expert_linear(x, packed, bias, expert):
-    x, bias = x.contiguous(), bias[expert].contiguous()
-    out = torch.empty(bias.shape[0])
-    with pool.launch_lock:
-        if isinstance(packed, torch.Tensor):
-            matrix = packed[expert].contiguous()
-            format, weights, scales, n_in = _format(matrix), matrix.data_ptr(), 0, matrix.shape[1]
-        else:
-            blocks, scales = packed.blocks[expert].contiguous(), packed.scales[expert].contiguous()
-            format, weights, scales, n_in = MXFP4, blocks.data_ptr(), scales.data_ptr(), blocks.shape[1] * 32
-        _linear(format, weights, scales, out.shape[0], n_in, bias.data_ptr(), x.data_ptr(), 1, out.data_ptr())
+    out = torch.empty_like(x)
+    n = x.shape[-1]
+    job = Norm(x.data_ptr(), gain.data_ptr(), out.data_ptr(), x.numel() // n, n, eps)
+    launch(row_kernels.rms_norm, job, 4 * x.numel())
     return out
 
 
-def _format(weight):
-    return {torch.float32: FLOAT32, torch.bfloat16: BFLOAT16}[weight.dtype]
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    x, cos, sin = x.contiguous(), cos.contiguous(), sin.contiguous()
+    out = torch.empty_like(x)
+    batch, pos, n_heads, d_head = x.shape
+    job = Rotation(x.data_ptr(), cos.data_ptr(), sin.data_ptr(), out.data_ptr(), batch * pos, pos, n_heads, d_head // 2)
+    launch(row_kernels.rotate, job, 4 * x.numel())
+    return out
 
 
-@device
-def _e2m1(code):
-    magnitude = (0xC8643210 >> (4 * (code & 7))) & 15
-    return -0.5 * magnitude if code & 8 else 0.5 * magnitude
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    x, matrix = x.contiguous(), stored(weight, bias)
+    n = x.numel() // matrix.n_in
+    out = torch.empty(*x.shape[:-1], matrix.n_out)
+    rows, results = Rows(x.data_ptr()), Rows(out.data_ptr())
+    in_panels = number_in_panels(n)
+    for first in range(0, in_panels, products.MOST_IN_PANELS):
+        count = min(products.MOST_IN_PANELS, in_panels - first)
+        products.multiply_in_panels(matrix, rows.beyond(first, matrix.n_in), count, results.beyond(first, matrix.n_out))
+    if in_panels < n:
+        bounds = torch.tensor([in_panels, n])
+        groups = Groups(bounds.data_ptr(), bounds.data_ptr() + 8, 1)
+        products.dot_products(matrix, groups, n, rows, results)
+    return out
 
 
-@kernel("void(int64,int64,int64,int64,int64,int64,int64,int64,int64)", parallel=True)
-def _linear(format, weights, scales, n_out, n_in, bias, x, n_tokens, out):
-    for row in prange(n_out):
-        for token in range(n_tokens):
-            total = 0.0
-            for i in range(n_in):
-                place = row * n_in + i
-                if format == FLOAT32:
-                    weight = get_float(weights + 4 * place)
-                elif format == BFLOAT16:
-                    weight = get_bfloat16(weights + 2 * place)
-                else:
-                    code = get_byte(weights + place // 2) >> (4 * (place % 2))
-                    weight = _e2m1(code) * get_scale(scales + place // 32)
-                total += weight * get_float(x + 4 * (token * n_in + i))
-            if bias:
-                total += get_float(bias + 4 * row)
-            set_float(out + 4 * (token * n_out + row), total)
+def expert_shares(x: Tensor, indices: Tensor, weights: Tensor, layer: LayerWeights, swiglu_limit: float) -> Tensor:
+    x, indices, weights = x.contiguous(), indices.contiguous(), weights.contiguous()
+    gate_up, down = stored(layer.gate_up, layer.gate_up_bias), stored(layer.down, layer.down_bias)
+    n_experts, n_pairs = len(layer.down_bias), indices.numel()
+    shares = torch.empty(*indices.shape, down.n_out)
+    starts, pairs, tokens = _by_expert(indices, n_experts)
+    inputs, results = Rows(x.data_ptr(), tokens.data_ptr()), Rows(shares.data_ptr(), pairs.data_ptr())
+    ends = starts[1:]
+    if number_in_panels(len(x)):
+        starts = _many_in_panels(gate_up, down, swiglu_limit, starts, inputs, results, weights)
+    groups = Groups(starts.data_ptr(), ends.data_ptr(), n_experts)
+    hidden = torch.empty(n_pairs, down.n_in)
+    products.dot_products(gate_up, groups, n_pairs, inputs, Rows(hidden.data_ptr()), swiglu_limit=swiglu_limit)
+    products.dot_products(down, groups, n_pairs, Rows(hidden.data_ptr()), results, factors=weights.data_ptr())
+    return shares
 
 
-@kernel("void(int64,int64,int64,int64,int64,int64,int64,int64,int64,int64,int64,int64,int64,int64,int64)", parallel=True)
-def _attention(q, batch, pos, heads, d_head, kv_heads, start, tables, n_pieces, key_offset, value_offset, length, sinks, window, z):
-    for item in prange(batch * pos * heads):
-        head = item % heads
-        i = start + item // heads % pos
-        sequence = item // heads // pos
-        kv_head = head // (heads // kv_heads)
-        largest, mass = get_float(sinks + 4 * head), 1.0
-        for d in range(d_head):
-            set_float(z + 4 * (item * d_head + d), 0.0)
-        for j in range(max(0, i - window + 1), i + 1):
-            piece = get_int(tables + 8 * (sequence * n_pieces + j // length))
-            slot = (kv_head * length + j % length) * d_head
-            score = 0.0
-            for d in range(d_head):
-                score += get_float(q + 4 * (item * d_head + d)) * get_float(piece + 4 * (key_offset + slot + d))
-            score /= math.sqrt(d_head)
-            higher = max(largest, score)
-            kept, share = math.exp(largest - higher), math.exp(score - higher)
-            largest, mass = higher, mass * kept + share
-            for d in range(d_head):
-                at = z + 4 * (item * d_head + d)
-                set_float(at, get_float(at) * kept + share * get_float(piece + 4 * (value_offset + slot + d)))
-        for d in range(d_head):
-            at = z + 4 * (item * d_head + d)
-            set_float(at, get_float(at) / mass)
+def _by_expert(indices: Tensor, n_experts: int) -> list[Tensor]:
+    """Pairs of a token and a rank, sorted by expert: where each expert's begin (and the last's end), the pairs, their
+    tokens.
+    """
+    n = indices.numel()
+    starts, pairs, tokens = torch.empty(n_experts + 1 + 2 * n, dtype=torch.int64).split([n_experts + 1, n, n])
+    job = Grouping(
+        indices.data_ptr(), n, n_experts, indices.shape[-1], starts.data_ptr(), pairs.data_ptr(), tokens.data_ptr()
+    )
+    launch(row_kernels.group_by_expert, job, 0)
+    return [starts, pairs, tokens]
+
+
+def _many_in_panels(
+    gate_up: Matrices, down: Matrices, limit: float, starts: Tensor, inputs: Rows, results: Rows, weights: Tensor
+) -> Tensor:
+    """Takes each expert's vectors in panels, as far as they fill them. Returns where the remaining ones start."""
+    bounds = starts.tolist()
+    rest = starts.clone()
+    for expert, (start, end) in enumerate(pairwise(bounds)):
+        in_panels = number_in_panels(end - start)
+        for first in range(start, start + in_panels, products.MOST_IN_PANELS):
+            n = min(products.MOST_IN_PANELS, start + in_panels - first)
+            products.expert_in_panels(
+                gate_up.number(expert),
+                down.number(expert),
+                limit,
+                inputs.beyond(first, gate_up.n_in),
+                n,
+                results.beyond(first, down.n_out),
+                weights.data_ptr(),
+            )
+        rest[expert] += in_panels
+    return rest
+
+
+def attention(q: Tensor, context: Context, sinks: Tensor, window: int | None) -> Tensor:
+    q, sinks = q.contiguous(), sinks.contiguous()
+    z = torch.empty_like(q)
+    batch, pos, n_heads, d_head = q.shape
+    blocks = attention_kernels.n_blocks(batch, pos, n_heads, context.n_kv_heads)
+    n_keys = context.start + pos if window is None else min(context.start + pos, window + pos)
+    n_splits = min(max(1, -(-threads() // blocks)), max(1, n_keys // _KEYS_WORTH_A_SPLIT))
+    partial_size = blocks * n_splits * attention_kernels.partial_floats(d_head)
+    with lock:
+        partial = scratch(partial_size + attention_kernels.scratch_floats(d_head, threads()))
+        job = Attention(
+            q=q.data_ptr(),
+            z=z.data_ptr(),
+            batch=batch,
+            pos=pos,
+            n_heads=n_heads,
+            n_kv_heads=context.n_kv_heads,
+            d_head=d_head,
+            scale=d_head**-0.5,
+            sinks=sinks.data_ptr(),
+            window=context.start + pos if window is None else window,
+            start=context.start,
+            tables=context.tables.ctypes.data,
+            n_pieces=context.tables.shape[1],
+            piece_length=context.piece_length,
+            key_offset=context.key_offset,
+            value_offset=context.value_offset,
+            n_splits=n_splits,
+            partial=partial,
+            scratch=partial + 4 * partial_size,
+        )
+        launch(attention_kernels.attend, job, 2 * blocks * 32 * n_keys * d_head)
+        if n_splits > 1:
+            launch(attention_kernels.merge, job, 0)
+    return z

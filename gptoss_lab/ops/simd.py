@@ -4,11 +4,12 @@
     tile            a tuple of Floats, its length known when compiling, which LLVM keeps in registers
     address         an int64; nothing here checks bounds
 
-LANES is 16 where numba compiles for AVX-512, 8 for AVX2 and 4 elsewhere. Only the decoding of E2M1 is written for an instruction set; all
-else is LLVM's own vector arithmetic, which every CPU has.
+LANES is 16 where numba compiles for AVX-512, 8 for AVX2 and 4 elsewhere. Only the decoding of E2M1 is written for an
+instruction set; all else is LLVM's own vector arithmetic, which every CPU has.
 """
 
 import operator
+import struct
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -111,10 +112,25 @@ def get_byte(builder, address):
     return builder.zext(builder.load(_pointer(builder, address, _i8)), _i64)
 
 
+@_intrinsic(types.void, types.int64, types.int64)
+def set_byte(builder, address, value):
+    builder.store(builder.trunc(value, _i8), _pointer(builder, address, _i8))
+
+
 @_intrinsic(types.int64, types.int64)
 def get_int(builder, address):
     """The int64 at an address."""
     return builder.load(_pointer(builder, address, _i64), align=8)
+
+
+@_intrinsic(types.void, types.int64, types.int64)
+def set_int(builder, address, value):
+    builder.store(value, _pointer(builder, address, _i64), align=8)
+
+
+@_intrinsic(types.void, types.int64, types.int32)
+def set_int32(builder, address, value):
+    builder.store(value, _pointer(builder, address, _i32), align=4)
 
 
 @_intrinsic(types.float32, types.int64)
@@ -131,29 +147,44 @@ def load(builder, address):
     return builder.load(_pointer(builder, address, _floats), align=4)
 
 
-@_intrinsic(types.void, types.int64, Floats)
-def store(builder, address, vector):
-    builder.store(vector, _pointer(builder, address, _floats), align=4)
-
-
 @_intrinsic(Ints, types.int64)
 def load_ints(builder, address):
     return builder.load(_pointer(builder, address, _ints), align=4)
 
 
-@_intrinsic(Floats, types.int64)
-def load_scales(builder, address):
-    """LANES E8M0 bytes as the float32s they stand for."""
-    raw = builder.load(_pointer(builder, address, ir.VectorType(_i8, LANES)), align=1)
-    return _e8m0(builder, builder.zext(raw, _ints), _floats)
+@_intrinsic(types.void, types.int64, Floats)
+def store(builder, address, vector):
+    builder.store(vector, _pointer(builder, address, _floats), align=4)
+
+
+@_intrinsic(types.void, types.int64)
+def prefetch(builder, address):
+    """Ask for the cache line at an address, which need not exist."""
+    function = _function(builder, "llvm.prefetch.p0", ir.VoidType(), _i8.as_pointer(), _i32, _i32, _i32)
+    read, keep, data = _i32(0), _i32(3), _i32(1)
+    builder.call(function, [_pointer(builder, address, _i8), read, keep, data])
 
 
 @_intrinsic(types.void, types.int64, types.int64, types.int64, types.int64)
-def transpose(builder, source, source_stride, to, to_stride):
-    """Store the LANES rows of LANES floats at `source` as columns at `to`; strides in bytes."""
-    rows = [builder.load(_pointer(builder, source, _floats, source_stride, i), align=4) for i in range(LANES)]
-    for i, column in enumerate(_transposed(builder, rows)):
-        builder.store(column, _pointer(builder, to, _floats, to_stride, i), align=4)
+def gather_columns(builder, rows, offset, to, places):
+    """Transposes: of LANES rows, whose addresses stand at `rows`, LANES floats each, `offset` bytes in, become LANES
+    vectors.
+
+    Vector i is stored at `to` plus the i-th of the LANES offsets that stand at `places` (int64, bytes).
+    """
+    taken = [builder.load(_listed(builder, rows, i, offset, _floats), align=4) for i in range(LANES)]
+    for i, column in enumerate(_transposed(builder, taken)):
+        builder.store(column, _listed(builder, places, i, to, _floats), align=4)
+
+
+@_intrinsic(types.void, types.int64, types.int64, types.int64, types.int64)
+def scatter_columns(builder, source, stride, rows, offset):
+    """The way back: LANES vectors, `stride` bytes apart, become LANES floats of each of the rows whose addresses stand
+    at `rows`.
+    """
+    taken = [builder.load(_pointer(builder, source, _floats, stride, i), align=4) for i in range(LANES)]
+    for i, column in enumerate(_transposed(builder, taken)):
+        builder.store(column, _listed(builder, rows, i, offset, _floats), align=4)
 
 
 # Arithmetic
@@ -212,7 +243,9 @@ def _power_of_two(builder, exponents):
 
 @device
 def exp(x):
-    """e^x to about 1e-7 relative; below -87 it is e^-87, near enough to nothing. (Cephes expf: Cody and Waite's reduction, then a polynomial.)"""
+    """e^x to about 1e-7 relative; below -87 it is e^-87, near enough to nothing. (Cephes expf: Cody and Waite's
+    reduction, then a polynomial.)
+    """
     x = minimum(maximum(x, splat(-87.0)), splat(88.0))
     n = _floor(fma(x, splat(1.44269504088896341), splat(0.5)))
     r = fma(n, splat(-0.693359375), x)
@@ -239,7 +272,12 @@ def _operator(symbol: Callable, method: str) -> None:
         return getattr(builder, method)(*args)
 
 
-for _symbol, _method in [(operator.add, "fadd"), (operator.sub, "fsub"), (operator.mul, "fmul"), (operator.truediv, "fdiv")]:
+for _symbol, _method in [
+    (operator.add, "fadd"),
+    (operator.sub, "fsub"),
+    (operator.mul, "fmul"),
+    (operator.truediv, "fdiv"),
+]:
     _operator(_symbol, _method)
 
 
@@ -279,7 +317,9 @@ def store_tile(typingctx, address, stride, tile):
 
 @intrinsic(prefer_literal=True)
 def store_sums(typingctx, address, row_stride, column_stride, tile, n_columns):
-    """The sum over the lanes of each vector of the tile, one float each: number i goes to row i // n_columns, column i % n_columns."""
+    """The sum over the lanes of each vector of the tile, one float each: number i goes to row i // n_columns, column i
+    % n_columns.
+    """
 
     def codegen(context, builder, _, values):
         for i in range(tile.count):
@@ -287,6 +327,22 @@ def store_sums(typingctx, address, row_stride, column_stride, tile, n_columns):
             at = builder.add(values[0], builder.mul(values[1], _i64(row)))
             total = _sum_lanes(builder, builder.extract_value(values[3], i))
             builder.store(total, _pointer(builder, at, _f32, values[2], column), align=4)
+        return context.get_dummy_value()
+
+    return signature(types.void, types.int64, types.int64, types.int64, tile, n_columns), codegen
+
+
+@intrinsic(prefer_literal=True)
+def add_to(typingctx, address, row_stride, column_stride, tile, n_columns):
+    """Adds the tile to vectors in memory: number i at row i // n_columns, column i % n_columns; strides in bytes."""
+
+    def codegen(context, builder, _, values):
+        for i in range(tile.count):
+            row, column = divmod(i, n_columns.literal_value)
+            at = builder.add(values[0], builder.mul(values[1], _i64(row)))
+            pointer = _pointer(builder, at, _floats, values[2], column)
+            total = builder.fadd(builder.load(pointer, align=4), builder.extract_value(values[3], i))
+            builder.store(total, pointer, align=4)
         return context.get_dummy_value()
 
     return signature(types.void, types.int64, types.int64, types.int64, tile, n_columns), codegen
@@ -318,86 +374,123 @@ def add_tiles(typingctx, a, b):
     return signature(a, a, b), codegen
 
 
-# Weights in memory, by format: for n rows, the next 2 * LANES weights of each, as a tile of n vectors and another.
-# Packed formats give even elements, then odd ones; the vectors they meet are laid out alike (`split`).
+@_intrinsic(types.UniTuple(Floats, 2), Floats, Floats)
+def deinterleave(builder, first, second):
+    """The elements at even places of two vectors in a row, and those at odd places."""
+    places = [ir.Constant(ir.VectorType(_i32, LANES), list(range(odd, 2 * LANES, 2))) for odd in range(2)]
+    return _pack([builder.shuffle_vector(first, second, taken) for taken in places], builder)
 
 
-def _two_tiles(n: int) -> types.UniTuple:
-    return types.UniTuple(_tile(n), 2)
+# Weights. Every format is read as vectors of 32-bit words, which hold 1, 2 or 8 weights, the first in the lowest bits.
 
 
-@_sized_intrinsic(_two_tiles, types.int64, types.int64, types.int64, types.int64)
-def load_float32(builder, address, stride, _scales, _scales_stride, n):
-    """n rows, `stride` bytes apart: first LANES elements, next LANES elements."""
-    second = builder.add(address, _i64(4 * LANES))
-    halves = [[builder.load(_pointer(builder, half, _floats, stride, i), align=4) for i in range(n)] for half in (address, second)]
-    return _pack([_pack(half, builder) for half in halves], builder)
+@_sized_intrinsic(lambda n: types.UniTuple(Ints, n), types.int64, types.int64)
+def load_words(builder, address, stride, n):
+    """LANES words of each of n rows, `stride` bytes apart."""
+    return _pack([builder.load(_pointer(builder, address, _ints, stride, i), align=1) for i in range(n)], builder)
 
 
-@_sized_intrinsic(_two_tiles, types.int64, types.int64, types.int64, types.int64)
-def load_bfloat16(builder, address, stride, _scales, _scales_stride, n):
-    """n rows, `stride` bytes apart: even elements, odd elements."""
-    pairs = [builder.load(_pointer(builder, address, _ints, stride, i), align=2) for i in range(n)]
-    even = [builder.bitcast(builder.shl(pair, _constant(_ints, 16)), _floats) for pair in pairs]
-    odd = [builder.bitcast(builder.and_(pair, _constant(_ints, 0xFFFF0000)), _floats) for pair in pairs]
-    return _pack([_pack(even, builder), _pack(odd, builder)], builder)
+def _from_words(decode: Callable) -> Any:
+    """An intrinsic (tile of words, which) -> tile of Floats: weight number `which` of every word."""
+
+    @wraps(decode)
+    def typing(typingctx: Any, words: types.UniTuple, which: types.Type) -> Any:
+        def codegen(context: Any, builder: ir.IRBuilder, _: Any, values: list) -> Any:
+            place = _splat(builder, builder.trunc(values[1], _i32), _ints)
+            rows = [builder.extract_value(values[0], i) for i in range(words.count)]
+            return _pack([decode(builder, row, place) for row in rows], builder)
+
+        return signature(_tile(words.count), words, types.int64), codegen
+
+    return intrinsic(typing)
 
 
-@_sized_intrinsic(_two_tiles, types.int64, types.int64, types.int64, types.int64)
-def load_mxfp4(builder, address, stride, scales, scales_stride, n):
-    """n rows of E2M1 pairs, `stride` bytes apart, times the float32 scale of each: even elements, odd elements."""
-    even, odd = [], []
+@_from_words
+def float32_weights(builder, words, which):
+    return builder.bitcast(words, _floats)
+
+
+@_from_words
+def bfloat16_weights(builder, words, which):
+    raised = builder.shl(words, builder.shl(builder.sub(_constant(_ints, 1), which), _constant(_ints, 4)))
+    return builder.bitcast(builder.and_(raised, _constant(_ints, 0xFFFF0000)), _floats)
+
+
+@_from_words
+def mxfp4_weights(builder, words, which):
+    """Before scaling."""
+    return _e2m1(builder, builder.lshr(words, builder.shl(which, _constant(_ints, 2))))
+
+
+@_sized_intrinsic(_tile, types.int64, types.int64)
+def load_scales(builder, address, stride, n):
+    """Of each of n rows, `stride` bytes apart: the scales of LANES / 4 blocks of MXFP4, each in the lanes of its
+    block's 4 words.
+    """
+    in_exponent = ir.Constant(_ints, [(23 - 8 * (lane // 4)) % 32 for lane in range(LANES)])
+    rotate = _function(builder, f"llvm.fshl.v{LANES}i32", _ints, _ints, _ints, _ints)
+    tile = []
     for i in range(n):
-        raw = builder.load(_pointer(builder, address, ir.VectorType(_i8, LANES), stride, i), align=1)
-        scale = builder.load(_pointer(builder, scales, _f32, scales_stride, i), align=4)
-        low, high = _e2m1(builder, builder.zext(raw, _ints), _splat(builder, scale, _floats))
-        even.append(low)
-        odd.append(high)
-    return _pack([_pack(even, builder), _pack(odd, builder)], builder)
+        raw = builder.load(_pointer(builder, address, ir.IntType(2 * LANES), stride, i), align=1)
+        scales = _splat(builder, raw if LANES == 16 else builder.zext(raw, _i32), _ints)
+        rotated = builder.call(rotate, [scales, scales, in_exponent])
+        tile.append(builder.bitcast(builder.and_(rotated, _constant(_ints, 0x7F800000)), _floats))
+    return _pack(tile, builder)
 
 
-@_intrinsic(types.void, types.int64, types.int64)
-def split(builder, source, to):
-    """Copy 2 * LANES floats: those at even places first, then those at odd ones."""
-    first, second = (builder.load(_pointer(builder, source, _floats, _i64(4 * LANES), i), align=4) for i in range(2))
-    for i in range(2):
-        places = ir.Constant(ir.VectorType(_i32, LANES), list(range(i, 2 * LANES, 2)))
-        pointer = _pointer(builder, to, _floats, _i64(4 * LANES), i)
-        builder.store(builder.shuffle_vector(first, second, places), pointer, align=4)
+@intrinsic
+def add_scaled(typingctx, sums, products, scales):
+    """sums[i, j] + products[i, j] * scales[i]."""
+
+    def codegen(context, builder, _, values):
+        tile, more, by_row = values
+        n_columns = sums.count // scales.count
+        for i in range(sums.count):
+            factors = builder.extract_value(more, i), builder.extract_value(by_row, i // n_columns)
+            tile = builder.insert_value(tile, _fma(builder, *factors, builder.extract_value(tile, i)), i)
+        return tile
+
+    return signature(sums, sums, products, scales), codegen
 
 
 # What the intrinsics emit
 
-_E2M1 = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0]  # OCP Microscaling Formats v1.0, section 5.3.3; the fourth bit is the sign
+_E2M1 = [
+    0.0,
+    0.5,
+    1.0,
+    1.5,
+    2.0,
+    3.0,
+    4.0,
+    6.0,
+]  # OCP Microscaling Formats v1.0, section 5.3.3; a code's fourth bit is the sign
 
 
-def _e2m1(builder: ir.IRBuilder, codes: Any, scale: Any) -> tuple:
-    """The values of bits 0-3, and those of bits 4-7, of each lane, times a positive scale."""
-    high_codes = builder.lshr(codes, _constant(_ints, 4))
-    if INSTRUCTION_SET == "avx512":  # one permutation of 16 entries
-        table = builder.fmul(ir.Constant(_floats, _E2M1 + [-x for x in _E2M1]), scale)
-        permute = _function(builder, "llvm.x86.avx512.permvar.sf.512", _floats, _floats, _ints)
-        return builder.call(permute, [table, codes]), builder.call(permute, [table, high_codes])
-    if INSTRUCTION_SET == "avx2":  # a permutation of 8 entries, which heeds the three lowest bits; the sign is put on after
-        table = builder.fmul(ir.Constant(_floats, _E2M1), scale)
-        permute = _function(builder, "llvm.x86.avx2.permps", _floats, _floats, _ints)
-        magnitudes = builder.call(permute, [table, codes]), builder.call(permute, [table, high_codes])
-    else:  # twice the magnitudes, as the hexadecimal digits of one number
-        scale = builder.fmul(scale, _constant(_floats, 0.5))
-        magnitudes = tuple(builder.fmul(_digit(builder, 0xC8643210, code), scale) for code in (codes, high_codes))
-    return tuple(_with_sign(builder, m, builder.shl(codes, _constant(_ints, s))) for m, s in zip(magnitudes, (28, 24), strict=True))
+def _e2m1(builder: ir.IRBuilder, codes: Any) -> Any:
+    """The numbers that bits 0 to 3 of each lane stand for; the other bits may be anything."""
+    if INSTRUCTION_SET == "avx512":  # a permutation of 16 entries, which heeds 4 bits
+        table = ir.Constant(_floats, _E2M1 + [-x for x in _E2M1])
+        return builder.call(
+            _function(builder, "llvm.x86.avx512.permvar.sf.512", _floats, _floats, _ints), [table, codes]
+        )
+    shifted = builder.shl(codes, _constant(_ints, 28))
+    if (
+        INSTRUCTION_SET == "avx2"
+    ):  # one of 8 entries, which heeds 3; then the fourth brings the sign, and the table has undone the others
+        table = ir.Constant(_ints, [_bits(x) ^ code << 28 for code, x in enumerate(_E2M1)])
+        magnitudes = builder.call(_function(builder, "llvm.x86.avx2.permd", _ints, _ints, _ints), [table, codes])
+        return builder.bitcast(builder.xor(magnitudes, shifted), _floats)
+    # None at all: the doubled magnitudes, 0 1 2 3 4 6 8 12, are the hexadecimal digits of a number.
+    digit = builder.shl(builder.and_(codes, _constant(_ints, 7)), _constant(_ints, 2))
+    doubled = builder.and_(builder.lshr(_constant(_ints, 0xC8643210), digit), _constant(_ints, 15))
+    magnitudes = builder.fmul(builder.sitofp(doubled, _floats), _constant(_floats, 0.5))
+    sign = builder.and_(shifted, _constant(_ints, 0x80000000))
+    return builder.bitcast(builder.or_(builder.bitcast(magnitudes, _ints), sign), _floats)
 
 
-def _digit(builder: ir.IRBuilder, digits: int, places: Any) -> Any:
-    """Hexadecimal digit number (places mod 8) of a number, as floats."""
-    shift = builder.shl(builder.and_(places, _constant(_ints, 7)), _constant(_ints, 2))
-    return builder.sitofp(builder.and_(builder.lshr(_constant(_ints, digits), shift), _constant(_ints, 15)), _floats)
-
-
-def _with_sign(builder: ir.IRBuilder, magnitudes: Any, signs: Any) -> Any:
-    """Magnitudes, negative where the highest bit of `signs` is set."""
-    bits = builder.or_(builder.bitcast(magnitudes, _ints), builder.and_(signs, _constant(_ints, 0x80000000)))
-    return builder.bitcast(bits, _floats)
+def _bits(x: float) -> int:
+    return int.from_bytes(struct.pack("<f", x), "little")
 
 
 def _e8m0(builder: ir.IRBuilder, exponents: Any, result: ir.Type) -> Any:
@@ -415,6 +508,12 @@ def _fma(builder: ir.IRBuilder, a: Any, b: Any, c: Any) -> Any:
 def _sum_lanes(builder: ir.IRBuilder, vector: Any) -> Any:
     reduce = _function(builder, f"llvm.vector.reduce.fadd.v{LANES}f32", _f32, _f32, _floats)
     return builder.call(reduce, [_f32(0.0), vector], fastmath=["reassoc"])
+
+
+def _listed(builder: ir.IRBuilder, addresses: Any, i: int, offset: Any, to: ir.Type) -> Any:
+    """A pointer to the i-th of the addresses in memory at `addresses`, plus an offset."""
+    address = builder.load(_pointer(builder, addresses, _i64, _i64(8), i), align=8)
+    return _pointer(builder, builder.add(address, offset), to)
 
 
 def _transposed(builder: ir.IRBuilder, rows: list) -> list:
@@ -439,7 +538,9 @@ def _function(builder: ir.IRBuilder, name: str, result: ir.Type, *arguments: ir.
 
 def _splat(builder: ir.IRBuilder, value: Any, vector: ir.VectorType) -> Any:
     undefined = ir.Constant(vector, ir.Undefined)
-    return builder.shuffle_vector(builder.insert_element(undefined, value, _i32(0)), undefined, ir.Constant(_ints, None))
+    return builder.shuffle_vector(
+        builder.insert_element(undefined, value, _i32(0)), undefined, ir.Constant(_ints, None)
+    )
 
 
 def _constant(vector: ir.VectorType, value: float) -> ir.Constant:

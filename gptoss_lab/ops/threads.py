@@ -1,59 +1,85 @@
-"""How many threads compute, in torch and in numba alike; the one lock that every launch holds; the scratch memory that launches share."""
+"""How many threads compute, in torch and in the kernels alike; the one lock that every launch holds; the memory that
+launches share.
+"""
 
+import ctypes
 import threading
+from functools import cache
+from typing import NamedTuple
 
 import numba
 import torch
+from llvmlite import ir
+from numba import prange
+from numba.core import types
+from numba.extending import intrinsic
 
-# A widget's background thread may run a model beside a cell. Neither numba's thread pools nor the scratch memory bear two launches at once.
-launch_lock = threading.RLock()
+from gptoss_lab.ops.compile import Kernel, ParallelLoop, packer
 
-_MULTIPLY_ADDS_WORTH_A_THREAD = 30_000
-_in_this_thread = threading.local()
-_count = min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)
+# A widget's background thread may run a model beside a cell, but neither numba's pool nor the scratch memory bears two
+# launches at once.
+lock = threading.RLock()
+
+_WORTH_WAKING_A_THREAD = 500_000  # multiply-adds
+_n_threads = min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)
 _scratch = torch.empty(0)
+_job = ctypes.create_string_buffer(512)
 
 
 def set_threads(n: int) -> None:
-    """Compute with n threads, in torch's operations and in the kernels.
+    """Computes with n threads from now on, in torch's operations and in the kernels.
 
-    Raises ValueError where n is below 1 or above what numba's pool was started with (NUMBA_NUM_THREADS; the number of cores by default).
+    Raises ValueError where n is below 1 or above what numba's pool was started with: NUMBA_NUM_THREADS, by default the
+    number of cores.
     """
-    global _count
+    global _n_threads
     most = numba.config.NUMBA_NUM_THREADS
     if not 1 <= n <= most:
-        raise ValueError(f"threads must be from 1 to {most} (NUMBA_NUM_THREADS), not {n}")
-    with launch_lock:
+        raise ValueError(f"threads must be from 1 to {most}, not {n} (NUMBA_NUM_THREADS sets the limit)")
+    with lock:
         torch.set_num_threads(n)
-        _count = n
-        _tell_numba()
-    if (torch.get_num_threads(), numba.get_num_threads()) != (n, n):
-        raise RuntimeError(f"asked for {n} threads; torch uses {torch.get_num_threads()}, numba {numba.get_num_threads()}")
+        _n_threads = n
 
 
 def threads() -> int:
     """The number of threads that kernels compute with."""
-    return _count
+    return _n_threads
 
 
-def threads_for(multiply_adds: int) -> int:
-    """The number of threads worth waking for an amount of work: 1 for little. To be called with the lock held, before a launch."""
-    if multiply_adds < _MULTIPLY_ADDS_WORTH_A_THREAD:
-        return 1
-    if getattr(_in_this_thread, "told", None) != _count:
-        _tell_numba()
-    return _count
+def launch(kernel: Kernel, job: NamedTuple, multiply_adds: int) -> None:
+    """Runs a kernel on a job: on all threads, or on this one where the work is small."""
+    with lock:
+        _packer(type(job)).pack_into(_job, 0, *job)
+        if multiply_adds < _WORTH_WAKING_A_THREAD or _n_threads == 1:
+            kernel.run(0, 1, _JOB_ADDRESS)
+        else:
+            _on_all_threads.run(kernel.address, _n_threads, _JOB_ADDRESS)
 
 
 def scratch(n_floats: int) -> int:
-    """The address of n_floats float32s, on a page boundary, for one launch: to be called, and used, with the lock held."""
+    """The address of n_floats float32s, on a page boundary; theirs who hold the lock, for as long as they do."""
     global _scratch
     if _scratch.numel() < n_floats + 1024:
         _scratch = torch.empty(n_floats + n_floats // 4 + 1024)
     return -(-_scratch.data_ptr() // 4096) * 4096
 
 
-def _tell_numba() -> None:
-    # numba keeps its number for each Python thread, so each must be told.
-    numba.set_num_threads(_count)
-    _in_this_thread.told = _count
+_JOB_ADDRESS = ctypes.addressof(_job)
+_packer = cache(packer)
+
+
+@intrinsic
+def _call(typingctx, address, thread, n_threads, job):
+    def codegen(context, builder, _, values):
+        word = ir.IntType(64)
+        function = builder.inttoptr(values[0], ir.FunctionType(ir.VoidType(), [word] * 3).as_pointer())
+        builder.call(function, values[1:])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64, types.int64), codegen
+
+
+@ParallelLoop
+def _on_all_threads(address, n_threads, job):
+    for thread in prange(n_threads):
+        _call(address, thread, n_threads, job)

@@ -1,0 +1,332 @@
+"""Attention with grouped queries, a sink in every head and, where wanted, a window; scores never stand in memory as a
+whole.
+
+A query lies in each lane. A block of queries is taken from all the heads that share a key-value head, so each key and
+value is read once for them; the softmax is kept up as keys come (Milakov and Gimelshein, "Online normalizer calculation
+for softmax", 2018; Dao et al., "FlashAttention", 2022). Where there are fewer blocks than threads the keys are split
+too, and what the splits found is merged.
+"""
+
+from typing import NamedTuple
+
+from gptoss_lab.ops.compile import Kernel, device, job_reader
+from gptoss_lab.ops.simd import (
+    LANES,
+    add_outer,
+    add_to,
+    exp,
+    gather_columns,
+    get_float,
+    get_int,
+    load,
+    load_ints,
+    load_tile,
+    maximum,
+    only_between,
+    scatter_columns,
+    set_float,
+    set_int,
+    set_int32,
+    splat,
+    splat_tile,
+    store,
+    zeros,
+)
+from gptoss_lab.ops.target import INSTRUCTION_SET
+
+VECTOR = 4 * LANES
+
+_WIDTH = 2  # vectors of queries in a block
+_ROWS = 8 if INSTRUCTION_SET == "avx512" else 4  # keys, or dimensions, whose sums are in registers together
+_KEYS = 64  # keys whose scores are in the L1 cache together
+
+
+class Attention(NamedTuple):
+    """z [batch, pos, head, d_head] for queries of that shape, over keys and values in pieces
+    (`gptoss_lab.ops.Context`).
+    """
+
+    q: int
+    z: int
+    batch: int
+    pos: int
+    n_heads: int
+    n_kv_heads: int
+    d_head: int
+    scale: float
+    sinks: int
+    window: int
+    start: int
+    tables: int
+    n_pieces: int
+    piece_length: int
+    key_offset: int
+    value_offset: int
+    n_splits: int
+    partial: int  # for each block and split: its softmax and z, see `_Block`
+    scratch: int
+
+
+_read = job_reader(Attention)
+
+
+def n_blocks(batch: int, pos: int, n_heads: int, n_kv_heads: int) -> int:
+    """Blocks of queries."""
+    return batch * n_kv_heads * -(-pos * (n_heads // n_kv_heads) // (_WIDTH * LANES))
+
+
+def partial_floats(d_head: int) -> int:
+    """The memory that one block needs in one split."""
+    return (d_head + 2) * _WIDTH * LANES
+
+
+def scratch_floats(d_head: int, n_threads: int) -> int:
+    """The scratch memory that threads need."""
+    return n_threads * _own_bytes(d_head) // 4
+
+
+_ROW = _WIDTH * VECTOR  # bytes of what belongs to one key, or one dimension, for all queries of a block
+
+
+def _own_bytes(d_head):
+    return ((d_head + _KEYS + 4) * _ROW + 8 * (_WIDTH + 1) * LANES + 4095) // 4096 * 4096 + 128
+
+
+_own_bytes_in_kernel = device(_own_bytes)
+
+
+class _Block(NamedTuple):
+    """Queries of one sequence that share a key-value head, and a thread's memory for them. What is [..][query] has
+    _WIDTH * LANES of them.
+    """
+
+    sequence: int
+    kv_head: int
+    first: int  # queries are counted through positions and, within these, heads that share a key-value head
+    n: int
+    queries: int  # [d_head][query], scaled
+    scores: int  # [_KEYS][query]
+    first_key: int  # int32 [query]
+    last_key: int  # int32 [query]
+    rows: int  # int64 [query]: where each query's row is, from the beginning of q or z
+    places: int  # int64 [LANES]: multiples of _ROW
+    largest: int  # [query]: the largest score so far
+    mass: int  # [query]: the sum of exp(score - largest), the sink among them
+    z: int  # [d_head][query]: the sum of exp(score - largest) * value
+
+
+@device
+def _block(job, item, split, own):
+    group = job.n_heads // job.n_kv_heads
+    sequence, kv_head = item % job.batch, item // job.batch % job.n_kv_heads
+    first = item // job.batch // job.n_kv_heads * _WIDTH * LANES
+    scores = own + job.d_head * _ROW
+    lists = scores + _KEYS * _ROW
+    partial = job.partial + (item * job.n_splits + split) * (job.d_head + 2) * _ROW
+    return _Block(
+        sequence,
+        kv_head,
+        first,
+        min(_WIDTH * LANES, job.pos * group - first),
+        own,
+        scores,
+        lists,
+        lists + _ROW,
+        lists + 2 * _ROW,
+        lists + 4 * _ROW,
+        partial,
+        partial + _ROW,
+        partial + 2 * _ROW,
+    )
+
+
+@Kernel
+def attend(thread, n_threads, address):
+    """Every block in every split; finished, where there is one split."""
+    job = _read(address)
+    own = job.scratch + thread * _own_bytes_in_kernel(job.d_head)
+    n_items = _n_items(job)
+    for task in range(thread, n_items * job.n_splits, n_threads):  # in turn: later blocks see more keys
+        item, split = task // job.n_splits, task % job.n_splits
+        block = _block(job, item, split, own)
+        _describe(job, block)
+        _gather(job, block)
+        _begin_softmax(job, block, split)
+        group = job.n_heads // job.n_kv_heads
+        first_position = job.start + block.first // group
+        last_position = job.start + (block.first + block.n - 1) // group
+        first, end = max(0, first_position - job.window + 1), last_position + 1
+        n = end - first
+        first, end = first + n * split // job.n_splits, first + n * (split + 1) // job.n_splits
+        hidden = first_position != last_position
+        if block.n <= LANES:
+            _attend_one(job, block, first, end, hidden)
+        else:
+            _attend_two(job, block, first, end, hidden)
+        if job.n_splits == 1:
+            _finish(job, block)
+
+
+@device
+def _n_items(job):
+    group = job.n_heads // job.n_kv_heads
+    return job.batch * job.n_kv_heads * ((job.pos * group + _WIDTH * LANES - 1) // (_WIDTH * LANES))
+
+
+@Kernel
+def merge(thread, n_threads, address):
+    """After `attend`: what the splits of each block found, together."""
+    job = _read(address)
+    own = job.scratch + thread * _own_bytes_in_kernel(job.d_head)
+    for item in range(thread, _n_items(job), n_threads):
+        block = _block(job, item, 0, own)
+        for split in range(1, job.n_splits):
+            _merge_into(job, block, _block(job, item, split, own))
+        _describe(job, block)
+        _finish(job, block)
+
+
+@device
+def _merge_into(job, block, other):
+    for i in range(0, _ROW, VECTOR):
+        largest = maximum(load(block.largest + i), load(other.largest + i))
+        ours, theirs = exp(load(block.largest + i) - largest), exp(load(other.largest + i) - largest)
+        store(block.largest + i, largest)
+        store(block.mass + i, load(block.mass + i) * ours + load(other.mass + i) * theirs)
+        for at in range(i, job.d_head * _ROW, _ROW):
+            store(block.z + at, load(block.z + at) * ours + load(other.z + at) * theirs)
+
+
+@device
+def _describe(job, block):
+    """Where each query is and what it may see; the last one stands in for those that are missing."""
+    group = job.n_heads // job.n_kv_heads
+    for lane in range(_WIDTH * LANES):
+        query = block.first + min(lane, block.n - 1)
+        position = query // group
+        row = (block.sequence * job.pos + position) * job.n_heads + block.kv_head * group + query % group
+        set_int(block.rows + 8 * lane, 4 * row * job.d_head)
+        set_int32(block.first_key + 4 * lane, job.start + position - job.window + 1)
+        set_int32(block.last_key + 4 * lane, job.start + position)
+    for i in range(LANES):
+        set_int(block.places + 8 * i, i * _ROW)
+
+
+@device
+def _gather(job, block):
+    """Queries, scaled, one to a lane."""
+    whole = job.d_head // LANES * LANES
+    for vector in range(_WIDTH):
+        rows, to = block.rows + 8 * vector * LANES, block.queries + vector * VECTOR
+        for d in range(0, whole, LANES):
+            gather_columns(rows, job.q + 4 * d, to + d * _ROW, block.places)
+        for d in range(whole, job.d_head):
+            for lane in range(LANES):
+                set_float(to + d * _ROW + 4 * lane, get_float(job.q + get_int(rows + 8 * lane) + 4 * d))
+    for at in range(0, job.d_head * _ROW, VECTOR):
+        store(block.queries + at, load(block.queries + at) * splat(job.scale))
+
+
+@device
+def _begin_softmax(job, block, split):
+    """The sink is the first of the scores; the first split counts it."""
+    group = job.n_heads // job.n_kv_heads
+    for lane in range(_WIDTH * LANES):
+        head = block.kv_head * group + (block.first + min(lane, block.n - 1)) % group
+        set_float(block.largest + 4 * lane, get_float(job.sinks + 4 * head))
+        set_float(block.mass + 4 * lane, 1.0 if split == 0 else 0.0)
+    for at in range(0, job.d_head * _ROW, VECTOR):
+        store(block.z + at, splat(0.0))
+
+
+@device
+def _finish(job, block):
+    for i in range(0, _ROW, VECTOR):
+        share = splat(1.0) / load(block.mass + i)
+        for at in range(i, job.d_head * _ROW, _ROW):
+            store(block.z + at, load(block.z + at) * share)
+    whole = job.d_head // LANES * LANES
+    for vector in range((block.n + LANES - 1) // LANES):
+        rows, source = block.rows + 8 * vector * LANES, block.z + vector * VECTOR
+        for d in range(0, whole, LANES):
+            scatter_columns(source + d * _ROW, _ROW, rows, job.z + 4 * d)
+        for d in range(whole, job.d_head):
+            for lane in range(LANES):
+                set_float(job.z + get_int(rows + 8 * lane) + 4 * d, get_float(source + d * _ROW + 4 * lane))
+
+
+def _make_attend(width):
+    """Attention of a block of queries, `width` vectors of them, over the keys from `first` to end - 1."""
+
+    def make_multiply(n_rows):
+        n_sums = n_rows * width
+
+        @device
+        def multiply(rows, row_stride, stride, columns, n, sums):
+            """Adds to sums[row][query] the products rows[row, i] * columns[i][query], over i below n."""
+            totals = zeros(n_sums)
+            for i in range(n):
+                totals = add_outer(
+                    totals,
+                    splat_tile(rows + i * stride, row_stride, n_rows),
+                    load_tile(columns + i * _ROW, VECTOR, width),
+                )
+            add_to(sums, _ROW, VECTOR, totals, width)
+
+        return multiply
+
+    multiply_some, multiply_one = make_multiply(_ROWS), make_multiply(1)
+
+    @device
+    def multiply(rows, n_rows, row_stride, stride, columns, n, sums):
+        whole = n_rows // _ROWS * _ROWS
+        for row in range(0, whole, _ROWS):
+            multiply_some(rows + row * row_stride, row_stride, stride, columns, n, sums + row * _ROW)
+        for row in range(whole, n_rows):
+            multiply_one(rows + row * row_stride, row_stride, stride, columns, n, sums + row * _ROW)
+
+    @device
+    def softmax(block, n, z_end):
+        """From n scores to their weights; what was summed before is put on the new scale."""
+        for i in range(0, width * VECTOR, VECTOR):
+            before = load(block.largest + i)
+            largest = before
+            for at in range(i, n * _ROW, _ROW):
+                largest = maximum(largest, load(block.scores + at))
+            store(block.largest + i, largest)
+            kept = exp(before - largest)
+            mass = load(block.mass + i) * kept
+            for at in range(i, n * _ROW, _ROW):
+                weight = exp(load(block.scores + at) - largest)
+                store(block.scores + at, weight)
+                mass = mass + weight
+            store(block.mass + i, mass)
+            for at in range(block.z + i, z_end, _ROW):
+                store(at, load(at) * kept)
+
+    @device
+    def attend(job, block, first, end, mask):
+        key = first
+        while key < end:
+            slot = key % job.piece_length
+            n = min(min(_KEYS, job.piece_length - slot), end - key)
+            piece = get_int(job.tables + 8 * (block.sequence * job.n_pieces + key // job.piece_length))
+            at = 4 * (block.kv_head * job.piece_length + slot) * job.d_head
+            keys, values = piece + 4 * job.key_offset + at, piece + 4 * job.value_offset + at
+            for i in range(0, n * _ROW, VECTOR):
+                store(block.scores + i, splat(0.0))
+            multiply(keys, n, 4 * job.d_head, 4, block.queries, job.d_head, block.scores)
+            if mask:
+                for i in range(n):
+                    for vector in range(width):
+                        score = block.scores + i * _ROW + vector * VECTOR
+                        begin, last = block.first_key + vector * VECTOR, block.last_key + vector * VECTOR
+                        store(score, only_between(load(score), key + i, load_ints(begin), load_ints(last)))
+            softmax(block, n, block.z + job.d_head * _ROW)
+            multiply(values, job.d_head, 4, 4 * job.d_head, block.scores, n, block.z)
+            key += n
+
+    return attend
+
+
+_attend_one, _attend_two = _make_attend(1), _make_attend(2)

@@ -1,0 +1,136 @@
+"""Products of stored matrices and vectors: which kernels make them, and what the kernels are told. All tensors are
+given by address.
+
+Few vectors meet a matrix in dot products. Many go in panels of LANES vectors; what does not fill a panel goes in dot
+products again.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from gptoss_lab.mxfp4 import Mxfp4
+from gptoss_lab.ops import dot_kernels, panel_kernels
+from gptoss_lab.ops.dot_kernels import Dots
+from gptoss_lab.ops.layout import BFLOAT16, FLOAT32, MXFP4
+from gptoss_lab.ops.panel_kernels import Packing, Product
+from gptoss_lab.ops.simd import LANES
+from gptoss_lab.ops.threads import launch, lock, scratch, threads
+
+MOST_IN_PANELS = 512
+"""Vectors that go in panels together: those of one panel after another should stay in the L2 cache."""
+
+_WORTH_A_PANEL = 0.8  # of its lanes filled: the speed of dot products over that of panels
+_FORMATS = {torch.float32: FLOAT32, torch.bfloat16: BFLOAT16}
+
+
+class Matrices(NamedTuple):
+    """Matrices [n_out, n_in], one after another in memory, and a bias [n_out] for each (or 0)."""
+
+    format: int
+    weights: int
+    scales: int
+    bias: int
+    n_out: int
+    n_in: int
+
+    def number(self, i: int) -> "Matrices":
+        """The i-th, and what follows."""
+        rows = i * self.n_out
+        return self._replace(
+            weights=self.weights + rows * self.n_in * 4 // self.format,
+            scales=self.scales + rows * self.n_in // 32,
+            bias=self.bias and self.bias + 4 * rows,
+        )
+
+
+class Groups(NamedTuple):
+    """Vectors starts[g] to ends[g] - 1 are to meet the g-th matrix; int64 both."""
+
+    starts: int
+    ends: int
+    n: int
+
+
+class Rows(NamedTuple):
+    """Where vectors come from or go to: vector i is row places[i] (int64; or row i, where places is 0)."""
+
+    data: int
+    places: int = 0
+
+    def beyond(self, i: int, n: int) -> "Rows":
+        """The rows from the i-th on, which have n elements each."""
+        return Rows(self.data, self.places + 8 * i) if self.places else Rows(self.data + 4 * i * n)
+
+
+def stored(weight: Tensor | Mxfp4, bias: Tensor | None) -> Matrices:
+    """weight: [..., n_out, n_in], contiguous; bias: float32 [..., n_out]."""
+    n_out, n_in = weight.shape[-2:]
+    if isinstance(weight, Mxfp4):
+        format, weights, scales = MXFP4, weight.blocks.data_ptr(), weight.scales.data_ptr()
+    else:
+        format, weights, scales = _FORMATS[weight.dtype], weight.data_ptr(), 0
+    return Matrices(format, weights, scales, 0 if bias is None else bias.data_ptr(), n_out, n_in)
+
+
+def number_in_panels(n: int) -> int:
+    """How many of n vectors should go in panels."""
+    whole, rest = divmod(n, LANES)
+    return n if rest >= _WORTH_A_PANEL * LANES else whole * LANES
+
+
+def multiply_in_panels(matrix: Matrices, x: Rows, n: int, out: Rows, factors: int = 0) -> None:
+    """out = (matrix x + bias) * factors, for n vectors."""
+    size = panel_kernels.panel_floats(matrix.format, matrix.n_in, n)
+    with lock:
+        panels = scratch(size + panel_kernels.scratch_floats(n, threads()))
+        own = panels + 4 * size
+        _pack(matrix, x, n, panels, own)
+        _multiply(matrix, panels, n, out, factors, own)
+
+
+def expert_in_panels(gate_up: Matrices, down: Matrices, limit: float, x: Rows, n: int, out: Rows, factors: int) -> None:
+    """out = (down swiglu(gate_up x + bias) + bias) * factors, for n vectors."""
+    size = panel_kernels.panel_floats(gate_up.format, gate_up.n_in, n)
+    hidden_size = panel_kernels.panel_floats(down.format, down.n_in, n)
+    with lock:
+        panels = scratch(size + hidden_size + panel_kernels.scratch_floats(n, threads()))
+        hidden, own = panels + 4 * size, panels + 4 * (size + hidden_size)
+        _pack(gate_up, x, n, panels, own)
+        _multiply(gate_up, panels, n, Rows(hidden), 0, own, down.format, limit)
+        _multiply(down, hidden, n, out, factors, own)
+
+
+def _pack(matrix: Matrices, x: Rows, n: int, panels: int, own: int) -> None:
+    job = Packing(x.data, x.places, n, matrix.n_in, matrix.format, panels, own)
+    launch(panel_kernels.pack, job, 4 * n * matrix.n_in)
+
+
+def _multiply(
+    matrix: Matrices, panels: int, n: int, out: Rows, factors: int, own: int, out_format: int = 0, limit: float = 0.0
+) -> None:
+    job = Product(*matrix, panels, n, out.data, out_format, limit, out.places, factors, own)
+    launch(panel_kernels.multiply, job, n * matrix.n_out * matrix.n_in)
+
+
+def dot_products(
+    matrices: Matrices, groups: Groups, n: int, x: Rows, out: Rows, factors: int = 0, swiglu_limit: float | None = None
+) -> None:
+    """Of n vectors, those of the groups: out = (matrix x + bias) * factors, or swiglu(matrix x + bias)."""
+    own_size = dot_kernels.scratch_floats(threads())
+    with lock:
+        own = scratch(own_size + n * dot_kernels.vector_floats(matrices.format, matrices.n_in))
+        job = Dots(
+            *matrices,
+            *groups,
+            *x,
+            *out,
+            factors,
+            swiglu_limit is not None,
+            swiglu_limit or 0.0,
+            vectors=own + 4 * own_size,
+            scratch=own,
+        )
+        launch(dot_kernels.spread, job, 4 * n * matrices.n_in)
+        launch(dot_kernels.dots, job, n * matrices.n_in * matrices.n_out)
