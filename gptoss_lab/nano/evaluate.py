@@ -7,7 +7,7 @@ effort asks for and ends by itself.
 """
 
 import argparse
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from pathlib import Path
@@ -19,7 +19,6 @@ import torch
 from tqdm.auto import tqdm
 
 from gptoss_lab import checkpoint, harmony, tokenizer
-from gptoss_lab.generate import Generator
 from gptoss_lab.model import Transformer
 from gptoss_lab.nano import FOLDER
 from gptoss_lab.nano.batches import Lesson, lesson, side_by_side
@@ -54,7 +53,7 @@ def evaluate(
     with tqdm(total=len(exam) * len(efforts), desc="Examining", unit="set") as bar:
         for domain, (size, problems) in exam:
             for effort in efforts:
-                outcomes = list(examine(model, encoding, problems, effort))
+                outcomes = examine(model, encoding, problems, effort)
                 right = sum(outcome.right for outcome in outcomes)
                 low, high = wilson_interval(right, len(outcomes))
                 rows.append(
@@ -87,14 +86,16 @@ def held_out(domain: str, questions: int, seed: int) -> dict[int, list[Problem]]
 
 def examine(
     model: Transformer, encoding: tiktoken.Encoding, problems: Sequence[Problem], effort: Effort
-) -> Iterator[Outcome]:
+) -> list[Outcome]:
     """What comes of putting each problem to the model.
 
     Where every token of the expected reply is the most probable one after those before it, greedy sampling would say
     just that; only the other replies need to be sampled.
     """
-    for problem, verbatim in zip(problems, said_verbatim(model, encoding, problems, effort), strict=True):
-        yield Outcome(True, True) if verbatim else _sampled(model, encoding, problem, effort)
+    verbatim = said_verbatim(model, encoding, problems, effort)
+    others = [problem for problem, as_expected in zip(problems, verbatim, strict=True) if not as_expected]
+    sampled = iter(sample(model, encoding, others, effort))
+    return [Outcome(True, True) if as_expected else next(sampled) for as_expected in verbatim]
 
 
 def said_verbatim(
@@ -105,6 +106,22 @@ def said_verbatim(
     in_order = sorted(range(len(lessons)), key=lambda n: len(lessons[n].inputs))
     verbatim = dict(zip(in_order, _all_likeliest(model, [lessons[n] for n in in_order]), strict=True))
     return [verbatim[n] for n in range(len(lessons))]
+
+
+def sample(
+    model: Transformer, encoding: tiktoken.Encoding, problems: Sequence[Problem], effort: Effort
+) -> list[Outcome]:
+    """What comes of each problem by sampling greedily; those with equally long prompts together."""
+    prompts = [harmony.render(prompt(problem, effort), encoding).tokens for problem in problems]
+    by_length: dict[int, list[int]] = {}
+    for number, tokens in enumerate(prompts):
+        by_length.setdefault(len(tokens), []).append(number)
+    outcomes = {}
+    for numbers in by_length.values():
+        replies = _greedy_replies(model, encoding, [prompts[number] for number in numbers])
+        for number, tokens in zip(numbers, replies, strict=True):
+            outcomes[number] = _judged(tokens, encoding, problems[number], effort)
+    return [outcomes[number] for number in range(len(problems))]
 
 
 def wilson_interval(right: int, of: int) -> tuple[float, float]:
@@ -144,19 +161,34 @@ def _all_likeliest(model: Transformer, lessons: Sequence[Lesson]) -> Iterable[bo
         yield from (~(batch.taught & (likeliest != batch.targets)).any(dim=1)).tolist()
 
 
-def _sampled(model: Transformer, encoding: tiktoken.Encoding, problem: Problem, effort: Effort) -> Outcome:
-    tokens = harmony.render(prompt(problem, effort), encoding).tokens
+def _greedy_replies(
+    model: Transformer, encoding: tiktoken.Encoding, prompts: Sequence[Sequence[int]]
+) -> list[list[int]]:
+    """The most probable tokens after each of several equally long prompts, <|return|> included if it comes."""
     stop = encoding.encode_single_token("<|return|>")
-    generator = Generator(model, tokens, LONGEST_REPLY, temperature=0, stop=[stop])
-    for _ in generator:
-        pass
+    replies: list[list[int]] = [[] for _ in prompts]
+    caches = [model.new_cache() for _ in prompts]
+    going, tokens = list(range(len(prompts))), torch.tensor(prompts)
+    while going and len(replies[going[0]]) < LONGEST_REPLY:
+        with torch.inference_mode():
+            logits = model(tokens, [caches[number] for number in going], last_only=True)
+        for number, token in zip(going, logits[:, -1].argmax(-1).tolist(), strict=True):
+            replies[number].append(token)
+        going = [number for number in going if replies[number][-1] != stop]
+        tokens = torch.tensor([replies[number][-1:] for number in going])
+    return replies
+
+
+def _judged(tokens: Sequence[int], encoding: tiktoken.Encoding, problem: Problem, effort: Effort) -> Outcome:
     parser = harmony.StreamParser(encoding)
-    for token in generator.result.tokens:
+    for token in tokens:
         parser.push(token)
-    said = parser.messages
-    channels = [message.channel for message in reply(problem, effort)]
-    ended = generator.result.finish == "stop"
-    well_formed = ended and [message.channel for message in said] == channels and not any(m.malformed for m in said)
+    said, expected = parser.messages, reply(problem, effort)
+    well_formed = (
+        tokens[-1] == encoding.encode_single_token("<|return|>")
+        and [message.channel for message in said] == [message.channel for message in expected]
+        and not any(message.malformed for message in said)
+    )
     return Outcome(well_formed and said[-1].content == problem.answer, well_formed)
 
 
