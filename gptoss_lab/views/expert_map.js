@@ -3,7 +3,8 @@ import { amount, element } from "./dom.js";
 /* A layer by expert map: a row a layer, first layer on top, a column an expert.
 
    expertMap({ nLayers, nExperts, onHover([layer, expert] | null), onPick([layer, expert] | null) }) returns
-   { root, fill(values, most), pick([layer, expert] | null) }: values is [layer, expert], flat; `most` gets the full colour. */
+   { root, fill(values, most), pick([layer, expert] | null) }: values is [layer, expert], flat, and `most` the value
+   that gets the full colour. */
 
 const ROOMY = 16;
 let maps = 0;
@@ -15,7 +16,13 @@ export function expertMap({ nLayers, nExperts, onHover, onPick }) {
   );
   const root = element(
     "div",
-    { class: "gl-map", role: "grid", tabindex: 0, "aria-label": "Router weight by layer and expert", "data-lm-suppress-shortcuts": "true" },
+    {
+      class: "gl-map",
+      role: "grid",
+      tabindex: 0,
+      "aria-label": "Router weight by layer and expert",
+      "data-lm-suppress-shortcuts": "true",
+    },
     columnNumbers(nExperts),
     ...Array.from({ length: nLayers }, (_, layer) =>
       element(
@@ -97,7 +104,8 @@ function columnNumbers(nExperts) {
   const numbers = Array.from({ length: nExperts }, (_, expert) =>
     element("span", { class: "gl-number" }, expert % every ? "" : String(expert)),
   );
-  return element("div", { class: "gl-row gl-head", "aria-hidden": "true" }, element("span", { class: "gl-number" }), ...numbers);
+  const corner = element("span", { class: "gl-number" });
+  return element("div", { class: "gl-row gl-head", "aria-hidden": "true" }, corner, ...numbers);
 }
 
 function clamp(value, size) {

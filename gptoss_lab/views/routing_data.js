@@ -1,5 +1,5 @@
-/* RoutingMap's `data` with its bytes as arrays, and what can be looked up in them. Positions, layers, experts, ranks and
-   groups are numbers from 0. */
+/* RoutingMap's `data` with its bytes as arrays, and what can be looked up in them. Positions, layers, experts, ranks
+   and groups are numbers from 0. */
 
 export function readRouting(data) {
   const { nTokens, nLayers, nExperts, k } = data;
@@ -28,9 +28,15 @@ export function readRouting(data) {
   function route(position) {
     const dense = new Float32Array(size);
     for (let layer = 0; layer < nLayers; layer++) {
-      for (let at = start(layer, position); at < start(layer, position) + k; at++) dense[layer * nExperts + experts[at]] = weights[at];
+      const first = start(layer, position);
+      for (let at = first; at < first + k; at++) dense[layer * nExperts + experts[at]] = weights[at];
     }
     return dense;
+  }
+
+  /* Every token's weight for an expert, [position]. */
+  function weightsFor([layer, expert]) {
+    return Float32Array.from({ length: nTokens }, (_, position) => weight(layer, position, expert));
   }
 
   return {
@@ -41,9 +47,8 @@ export function readRouting(data) {
     rank,
     weight,
     route,
-    /* Every token's weight for an expert, [position]. */
-    weightsFor: ([layer, expert]) => Float32Array.from({ length: nTokens }, (_, position) => weight(layer, position, expert)),
-    /* A sampled token's probability; null for one that was given. */
+    weightsFor,
+    /* A token's probability after those before it; null where it is not known. */
     probability: (position) => (Number.isNaN(logprobs[position]) ? null : Math.exp(logprobs[position])),
     groupCalled: (name) => Math.max(0, data.groups.findIndex((group) => group.name === name)),
     member: (group) => row(members, group, nTokens),

@@ -130,6 +130,7 @@ function place(tip, token, view) {
   const [first] = token.getClientRects();
   const left = Math.min(first.left - outer.left, outer.width - tip.offsetWidth - 4);
   const below = first.bottom - outer.top + 6;
-  const fits = below + tip.offsetHeight < outer.height;
-  tip.style.transform = `translate(${Math.max(4, left)}px, ${fits ? below : first.top - outer.top - tip.offsetHeight - 6}px)`;
+  const above = first.top - outer.top - tip.offsetHeight - 6;
+  const top = below + tip.offsetHeight < outer.height ? below : above;
+  tip.style.transform = `translate(${Math.max(4, left)}px, ${top}px)`;
 }

@@ -22,5 +22,6 @@ loadLibrary().then(() => drawLoad(chart, load));
 
 function drawHeading() {
   const [title, aid] = heading;
-  return element("header", { class: "gptoss gl-heading" }, element("h3", {}, title), element("p", { class: "gl-aid" }, aid));
+  const words = [element("h3", {}, title), element("p", { class: "gl-aid" }, aid)];
+  return element("header", { class: "gptoss gl-heading" }, ...words);
 }

@@ -20,10 +20,16 @@ export function stripWords(data, { group, cell }) {
 
 /* The map's reading aid: under a title that names the pinned token or the group. */
 export function mapWords(data, { group, pinned }) {
-  if (pinned !== null) return `${sampledWords(data, pinned)} In each layer the ${data.k} weights add up to 1. Esc lets the token go.`;
+  if (pinned !== null) {
+    return `${sampledWords(data, pinned)} In each layer the ${data.k} weights add up to 1. Esc lets the token go.`;
+  }
   const { counted } = data.groups[group];
   if (!counted) return "There are no content tokens here to sum over.";
-  return `Router weight, summed over ${count(counted, "content token")}; headers are left out. If all experts did the same, each would have ${amount(counted / data.nExperts)}.`;
+  const even = amount(counted / data.nExperts);
+  return (
+    `Router weight, summed over ${count(counted, "content token")}; headers are left out. ` +
+    `If all experts did the same, each would have ${even}.`
+  );
 }
 
 export function cellWords(data, { group, pinned }, cell) {
@@ -37,10 +43,14 @@ export function cellWords(data, { group, pinned }, cell) {
   const { counted, label } = data.groups[group];
   if (!counted) return `${where} nothing to sum.`;
   const choosers = data.choosers(group, cell);
-  return `${where} weight ${amount(data.sum(group, cell))} in all, from ${count(choosers, "token")} (${percent(choosers / counted)} of ${label}).`;
+  const share = percent(choosers / counted);
+  const sum = amount(data.sum(group, cell));
+  return `${where} weight ${sum} in all, from ${count(choosers, "token")} (${share} of ${label}).`;
 }
 
 export function sampledWords(data, position) {
   const probability = data.probability(position);
-  return probability === null ? "Given, not sampled." : `Sampled with probability ${percent(probability)}.`;
+  const likely = probability === null ? "" : ` with probability ${percent(probability)}`;
+  if (position >= data.nPrompt) return `Sampled${likely}.`;
+  return likely ? `Given; the model would have sampled it${likely}.` : "Given, not sampled.";
 }

@@ -16,9 +16,11 @@ let strips = 0;
 
 export function tokenStrip(conversation, { onHover, onPin }) {
   const name = `gl-strip-${strips++}`;
-  const tokens = conversation.shown.map((text, position) =>
-    element("span", { class: "gl-token", role: "option", id: `${name}-${position}`, "data-section": SECTIONS[conversation.sections[position]] }, text),
-  );
+  const tokens = conversation.shown.map((text, position) => {
+    const id = `${name}-${position}`;
+    const section = SECTIONS[conversation.sections[position]];
+    return element("span", { class: "gl-token", role: "option", id, "data-section": section }, text);
+  });
   const blocks = conversation.blocks.map((block) => drawBlock(block, tokens, conversation));
   const strip = element(
     "div",
@@ -60,8 +62,8 @@ export function tokenStrip(conversation, { onHover, onPin }) {
     if (key === "ArrowLeft") return seen[place < 0 ? seen.length - 1 : Math.max(place - 1, 0)];
     if (key === "Home") return seen[0];
     if (key === "End") return seen[seen.length - 1];
-    if (key === "ArrowDown" || key === "ArrowUp") return place < 0 ? seen[0] : nextLine(seen, place, key === "ArrowDown" ? 1 : -1);
-    return undefined;
+    if (key !== "ArrowDown" && key !== "ArrowUp") return undefined;
+    return place < 0 ? seen[0] : nextLine(seen, place, key === "ArrowDown" ? 1 : -1);
   }
 
   // The token nearest to straight above or below, on the first line that differs from this one.

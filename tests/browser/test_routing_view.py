@@ -73,6 +73,8 @@ def gestures(page: Any) -> None:
         "assistant, analysis",
         f"Sampled with probability {probability:.1f} %.",
     ]
+    token(page, 0).hover()
+    assert tip.inner_text().splitlines()[2:] == ["system, control token", "Given, not sampled."]
     # Clicking pins it, and the map shows its weights.
     token(page, CARRY).click()
     assert page.locator(".gl-map-pane h4").inner_text() == "Experts of the token ␣carry"
