@@ -5,7 +5,7 @@ The stream is a function of its seed, and can be taken up at any batch: that is 
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from random import Random
 from typing import NamedTuple
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from gptoss_lab import harmony
+from gptoss_lab.harmony import Message
 from gptoss_lab.nano.data import Conversation, conversation
 
 POOL = 1024
@@ -75,20 +76,30 @@ def lesson(talk: Conversation, tokenizer: tiktoken.Encoding) -> Lesson:
     stands in the history ends with `<|end|>`; there too the model should say `<|return|>`, as it does when the turn
     is new.
     """
-    rendered = harmony.render(talk.messages, tokenizer, for_completion=False, drop_analysis=False)
-    start, channel, end, stop = map(
-        tokenizer.encode_single_token, ("<|start|>", "<|channel|>", "<|end|>", "<|return|>")
+    messages = [_as_sampled(message) if n in talk.taught else message for n, message in enumerate(talk.messages)]
+    rendered = harmony.render(messages, tokenizer, for_completion=False, drop_analysis=False)
+    start, channel, end, stop, call = map(
+        tokenizer.encode_single_token, ("<|start|>", "<|channel|>", "<|end|>", "<|return|>", "<|call|>")
     )
-    said, taught, sampled = list(rendered.tokens), [], False
+    read, said, taught, sampled = list(rendered.tokens), list(rendered.tokens), [], False
     for position, (token, span) in enumerate(zip(rendered.tokens, rendered.spans, strict=True)):
         if token == start:
             sampled = {span.message - 1, span.message} <= talk.taught
         elif token == channel:
             sampled = span.message in talk.taught
         taught.append(sampled)
-        if sampled and token == end and talk.messages[span.message].channel == "final":
+        if sampled and token == end and talk.messages[span.message].recipient:
+            read[position] = said[position] = call
+        elif sampled and token == end and talk.messages[span.message].channel == "final":
             said[position] = stop
-    return Lesson(rendered.tokens[:-1], said[1:], taught[1:])
+    return Lesson(read[:-1], said[1:], taught[1:])
+
+
+def _as_sampled(message: Message) -> Message:
+    """A call as the model says it, its recipient in the channel's part of the header; rendered, it is in the role's."""
+    if message.recipient is None:
+        return message
+    return replace(message, channel=f"{message.channel} to={message.recipient}", recipient=None)
 
 
 def _pool(seed: int, number: int, tokenizer: tiktoken.Encoding, tokens_per_batch: int) -> list[list[Lesson]]:

@@ -10,16 +10,25 @@ from dataclasses import dataclass
 from random import Random
 from typing import Literal
 
-from gptoss_lab.harmony import Message, developer_message, system_message
-from gptoss_lab.nano.domains import DOMAINS, Effort, Problem
+from gptoss_lab.harmony import Message, developer_message, system_message, tool_result
+from gptoss_lab.nano.domains import DOMAINS, Call, Effort, Problem
 
 Split = Literal["train", "held-out"]
 
 MIXTURE = {"addition": 10, "subtraction": 8, "unknown": 4}
 """How often a conversation is about each domain."""
 
-EFFORTS: dict[Effort, int] = {"low": 8, "medium": 3, "high": 10}
-"""How often each effort is asked for."""
+PLAIN = ("addition", "subtraction", "unknown")
+"""Domains that need nothing but their question."""
+
+FOLLOWED_BY: dict[str, tuple[str, ...]] = {}
+"""What later turns may be about where the first one brings a tool, a function or a rule along; else all of PLAIN."""
+
+EFFORTS: dict[Effort, int] = {"low": 5, "medium": 3, "high": 10}
+"""How often each effort is asked for. At low effort there are more turns, so that as many are answered at once."""
+
+CALLS_GIVEN = 0.2
+"""How often only what follows the last call is taught, where there are calls."""
 
 HELD_OUT_SHARE = 8
 """One question in so many is held out."""
@@ -36,33 +45,45 @@ class Conversation:
 def conversation(seed: int, number: int) -> Conversation:
     """A conversation to learn from: a system message, sometimes a developer message, one question or several.
 
-    At low effort every turn is taught, for each is what the model says when asked. At more effort the last one alone:
-    the turns before it have lost their analysis, as harmony has it, and are no example of thinking.
+    All that the assistant says is taught, but for a first turn that others follow: it has lost its analysis, as
+    harmony has it, and so is no example of thinking. In some conversations the calls are given too, as they stand
+    where a conversation is rendered again, and what is made of their results is taught alone.
     """
     rng = Random(f"{seed}/{number}")
     effort = rng.choices(list(EFFORTS), weights=list(EFFORTS.values()))[0]
-    n_turns = rng.choice((1, 2, 3, 4)) if effort == "low" else rng.choices((1, 2, 3), weights=(8, 1, 1))[0]
-    messages = _opening(rng, effort)
-    taught = set()
-    for turn in range(n_turns):
-        problem = draw(rng, _domain(rng), "train")
-        said = reply(problem, effort if turn == n_turns - 1 else "low")
-        messages += [Message("user", problem.question), *said]
-        if effort == "low" or turn == n_turns - 1:
-            taught |= set(range(len(messages) - len(said), len(messages)))
-    return Conversation(tuple(messages), frozenset(taught))
+    problems = _problems(rng, effort)
+    spoken = [(message, False) for message in _opening(rng, effort, problems[0])]
+    for turn, problem in enumerate(problems):
+        spoken += _turn(problem, effort, shortened=turn == 0 and len(problems) > 1)
+    messages, taught = zip(*spoken, strict=True)
+    calls = [number for number, message in enumerate(messages) if message.role == "assistant" and message.recipient]
+    first_taught = calls[-1] + 1 if calls and rng.random() < CALLS_GIVEN else 0
+    return Conversation(messages, frozenset(n for n in range(first_taught, len(messages)) if taught[n]))
 
 
 def prompt(problem: Problem, effort: Effort) -> list[Message]:
     """What puts a problem to the model, as `Model.chat` does."""
-    return [system_message(effort=effort), Message("user", problem.question)]
+    return [*_setting(problem, effort, problem.instructions), Message("user", problem.question)]
 
 
 def reply(problem: Problem, effort: Effort) -> list[Message]:
-    """What the model should say: its thoughts, if the effort allows of any, then the answer."""
-    thought = problem.thoughts.get(effort)
-    analysis = [Message("assistant", thought, channel="analysis")] if thought else []
-    return [*analysis, Message("assistant", problem.answer, channel="final")]
+    """What the model should say: its thoughts, if the effort allows of any, and the answer. Calls come before it, each
+    with what the tool says.
+    """
+    said = []
+    for call in problem.calls:
+        message = call_message(call)
+        said += [*_analysis(call.thoughts.get(effort)), message, tool_result(message, call.result)]
+    return [*said, *_analysis(problem.thoughts.get(effort)), Message("assistant", problem.answer, channel="final")]
+
+
+def call_message(call: Call) -> Message:
+    """A call in the form of the real models: functions are called in the commentary channel, with what is bound to be
+    JSON, built-in tools in the analysis channel, with code.
+    """
+    if call.tool.startswith("functions."):
+        return Message("assistant", call.content, "commentary", call.tool, content_type="<|constrain|>json")
+    return Message("assistant", call.content, "analysis", call.tool, content_type="code")
 
 
 def draw(rng: Random, domain: str, split: Split) -> Problem:
@@ -78,16 +99,44 @@ def is_held_out(problem: Problem) -> bool:
     return int.from_bytes(digest) % HELD_OUT_SHARE == 0
 
 
-def _domain(rng: Random) -> str:
-    return rng.choices(list(MIXTURE), weights=list(MIXTURE.values()))[0]
+def _problems(rng: Random, effort: Effort) -> list[Problem]:
+    """One for each turn; what the first one needs must suit the others."""
+    first = draw(rng, rng.choices(list(MIXTURE), weights=list(MIXTURE.values()))[0], "train")
+    others = FOLLOWED_BY.get(first.domain, PLAIN)
+    n_turns = rng.choice((1, 2, 3, 4)) if effort == "low" else rng.choices((1, 2, 3), weights=(8, 1, 1))[0]
+    weights = [MIXTURE[domain] for domain in others]
+    return [first, *(draw(rng, rng.choices(others, weights)[0], "train") for _ in range(n_turns - 1) if others)]
 
 
-def _opening(rng: Random, effort: Effort) -> list[Message]:
+def _opening(rng: Random, effort: Effort, problem: Problem) -> list[Message]:
+    """What a problem needs, sometimes with a date, and with instructions that change nothing."""
     date = f"20{rng.randint(24, 29)}-{rng.randint(1, 12):02}-{rng.randint(1, 28):02}" if rng.random() < 0.05 else None
-    messages = [system_message(effort=effort, current_date=date)]
-    if rng.random() < 0.1:
-        messages.append(developer_message(rng.choice(INSTRUCTIONS)))
-    return messages
+    idle = rng.choice(INSTRUCTIONS) if rng.random() < 0.1 else None
+    instructions = [text for text in (idle, problem.instructions) if text]
+    rng.shuffle(instructions)
+    return _setting(problem, effort, "\n".join(instructions) or None, date)
+
+
+def _turn(problem: Problem, effort: Effort, shortened: bool) -> list[tuple[Message, bool]]:
+    """A question and what is said to it, each message with whether it is taught; shortened, without its analysis."""
+    said = reply(problem, effort)
+    whole = not shortened or all(message.channel == "final" for message in said)
+    kept = [message for message in said if not shortened or message.channel != "analysis"]
+    return [
+        (Message("user", problem.question), False),
+        *((message, whole and message.role == "assistant") for message in kept),
+    ]
+
+
+def _setting(problem: Problem, effort: Effort, instructions: str | None, date: str | None = None) -> list[Message]:
+    system = system_message(effort=effort, current_date=date, tools=problem.tools)
+    if instructions is None and not problem.functions:
+        return [system]
+    return [system, developer_message(instructions, problem.functions)]
+
+
+def _analysis(thought: str | None) -> list[Message]:
+    return [Message("assistant", thought, channel="analysis")] if thought else []
 
 
 # None of these changes what a good reply is.

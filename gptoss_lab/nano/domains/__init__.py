@@ -5,7 +5,7 @@ or the split between training and held-out questions: those are `data`'s.
 """
 
 from gptoss_lab.nano.domains import arithmetic, unknown
-from gptoss_lab.nano.domains.problem import Domain, Effort, Problem
+from gptoss_lab.nano.domains.problem import Call, Domain, Effort, Problem
 
 DOMAINS: dict[str, Domain] = {
     "addition": arithmetic.addition,
@@ -13,4 +13,4 @@ DOMAINS: dict[str, Domain] = {
     "unknown": unknown.unknown,
 }
 
-__all__ = ["DOMAINS", "Domain", "Effort", "Problem"]
+__all__ = ["DOMAINS", "Call", "Domain", "Effort", "Problem"]
