@@ -21,7 +21,7 @@ _KEYS_WORTH_A_SPLIT = 256
 
 
 def rms_norm(x: Tensor, gain: Tensor, eps: float) -> Tensor:
-    x = x.contiguous()
+    x = _float32(x)
     out = torch.empty_like(x)
     n = x.shape[-1]
     job = Norm(x.data_ptr(), gain.data_ptr(), out.data_ptr(), x.numel() // n, n, eps)
@@ -30,7 +30,7 @@ def rms_norm(x: Tensor, gain: Tensor, eps: float) -> Tensor:
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    x, cos, sin = x.contiguous(), cos.contiguous(), sin.contiguous()
+    x, cos, sin = _float32(x), cos.contiguous(), sin.contiguous()
     out = torch.empty_like(x)
     batch, pos, n_heads, d_head = x.shape
     job = Rotation(x.data_ptr(), cos.data_ptr(), sin.data_ptr(), out.data_ptr(), batch * pos, pos, n_heads, d_head // 2)
@@ -39,7 +39,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    x, matrix = x.contiguous(), stored(weight, bias)
+    x, matrix = _float32(x), stored(weight, bias)
     n = x.numel() // matrix.n_in
     out = torch.empty(*x.shape[:-1], matrix.n_out)
     rows, results = Rows(x.data_ptr()), Rows(out.data_ptr())
@@ -55,7 +55,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def expert_shares(x: Tensor, indices: Tensor, weights: Tensor, layer: LayerWeights, swiglu_limit: float) -> Tensor:
-    x, indices, weights = x.contiguous(), indices.contiguous(), weights.contiguous()
+    x, indices, weights = _float32(x), indices.contiguous(), weights.contiguous()
     gate_up, down = stored(layer.gate_up, layer.gate_up_bias), stored(layer.down, layer.down_bias)
     n_experts, n_pairs = len(layer.down_bias), indices.numel()
     shares = torch.empty(*indices.shape, down.n_out)
@@ -108,7 +108,7 @@ def _many_in_panels(
 
 
 def attention(q: Tensor, context: Context, sinks: Tensor, window: int | None) -> Tensor:
-    q, sinks = q.contiguous(), sinks.contiguous()
+    q, sinks = _float32(q), sinks.contiguous()
     z = torch.empty_like(q)
     batch, pos, n_heads, d_head = q.shape
     blocks = attention_kernels.n_blocks(batch, pos, n_heads, context.n_kv_heads)
@@ -140,5 +140,11 @@ def attention(q: Tensor, context: Context, sinks: Tensor, window: int | None) ->
         )
         launch(attention_kernels.attend, job, 2 * blocks * 32 * n_keys * d_head)
         if n_splits > 1:
-            launch(attention_kernels.merge, job, 0)
+            launch(attention_kernels.merge, job, 4 * partial_size)
     return z
+
+
+def _float32(x: Tensor) -> Tensor:
+    if x.dtype != torch.float32:
+        raise TypeError(f"x is float32 for the numba engine, not {x.dtype}")
+    return x.contiguous()

@@ -65,13 +65,26 @@ class Rows(NamedTuple):
 
 
 def stored(weight: Tensor | Mxfp4, bias: Tensor | None) -> Matrices:
-    """weight: [..., n_out, n_in], contiguous; bias: float32 [..., n_out]."""
+    """weight: [..., n_out, n_in]; bias: float32 [..., n_out].
+
+    Raises TypeError for a type that no kernel reads, ValueError for weights that are not contiguous.
+    """
     n_out, n_in = weight.shape[-2:]
     if isinstance(weight, Mxfp4):
-        format, weights, scales = MXFP4, weight.blocks.data_ptr(), weight.scales.data_ptr()
+        format, weights, scales = MXFP4, _address(weight.blocks), _address(weight.scales)
+    elif weight.dtype in _FORMATS:
+        format, weights, scales = _FORMATS[weight.dtype], _address(weight), 0
     else:
-        format, weights, scales = _FORMATS[weight.dtype], weight.data_ptr(), 0
-    return Matrices(format, weights, scales, 0 if bias is None else bias.data_ptr(), n_out, n_in)
+        raise TypeError(f"weights are MXFP4, bfloat16 or float32 for the numba engine, not {weight.dtype}")
+    return Matrices(format, weights, scales, 0 if bias is None else _address(bias), n_out, n_in)
+
+
+def _address(tensor: Tensor) -> int:
+    if not tensor.is_contiguous():
+        raise ValueError(
+            f"weights of shape {tuple(tensor.shape)} are not contiguous; keep a `.contiguous()` copy of them"
+        )
+    return tensor.data_ptr()
 
 
 def number_in_panels(n: int) -> int:

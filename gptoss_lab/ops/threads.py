@@ -20,7 +20,9 @@ from gptoss_lab.ops.compile import Kernel, ParallelLoop, packer
 # launches at once.
 lock = threading.RLock()
 
-_WORTH_WAKING_A_THREAD = 500_000  # multiply-adds
+WORTH_WAKING_A_THREAD = 500_000
+"""Multiply-adds (or what takes as long) below which the others are left asleep."""
+
 _n_threads = min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)
 _scratch = torch.empty(0)
 _job = ctypes.create_string_buffer(512)
@@ -38,6 +40,7 @@ def set_threads(n: int) -> None:
         raise ValueError(f"threads must be from 1 to {most}, not {n} (NUMBA_NUM_THREADS sets the limit)")
     with lock:
         torch.set_num_threads(n)
+        numba.set_num_threads(n)
         _n_threads = n
 
 
@@ -47,10 +50,10 @@ def threads() -> int:
 
 
 def launch(kernel: Kernel, job: NamedTuple, multiply_adds: int) -> None:
-    """Runs a kernel on a job: on all threads, or on this one where the work is small."""
+    """Runs a kernel on a job: on all threads, or on this one where there is little to do (or nothing: 0)."""
     with lock:
         _packer(type(job)).pack_into(_job, 0, *job)
-        if multiply_adds < _WORTH_WAKING_A_THREAD or _n_threads == 1:
+        if multiply_adds < WORTH_WAKING_A_THREAD or _n_threads == 1:
             kernel.run(0, 1, _JOB_ADDRESS)
         else:
             _on_all_threads.run(kernel.address, _n_threads, _JOB_ADDRESS)

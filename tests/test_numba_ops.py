@@ -1,0 +1,369 @@
+"""The CPU kernels, each against its oracle: shapes that fit no vector, guarded read-only memory, one thread and two."""
+
+import ctypes
+import itertools
+import mmap
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numba
+import oracles
+import pytest
+import torch
+from torch import Tensor
+
+from gptoss_lab import mxfp4
+from gptoss_lab.mxfp4 import Mxfp4
+from gptoss_lab.ops import compile, numba_ops
+from gptoss_lab.ops.simd import LANES
+from gptoss_lab.ops.target import INSTRUCTION_SET
+
+DTYPES = [torch.float32, torch.bfloat16]
+
+
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True, params=[1, 2], ids=["one thread", "two threads"])
+def n_threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    """Runs a test with one thread and with two. All work, however small, is split."""
+    if request.param > numba.config.NUMBA_NUM_THREADS:
+        pytest.skip("numba was started with one thread (NUMBA_NUM_THREADS); a machine with two cores runs this")
+    before = numba_ops.threads()
+    numba_ops.set_threads(request.param)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gptoss_lab.ops.threads.WORTH_WAKING_A_THREAD", 1)
+        yield request.param
+    numba_ops.set_threads(before)
+
+
+def assert_near(actual: Tensor, expected: Tensor, scale: float | None = None, message: str = "") -> None:
+    """Differences of at most 3e-6 of the largest number (or of a scale, where sums may cancel)."""
+    assert actual.dtype == torch.float32
+    assert actual.shape == expected.shape, message
+    error = (actual.double() - expected).abs().max().item() / (scale or expected.abs().max().item())
+    assert error < 3e-6, f"{error:.1e} {message}"
+
+
+# Single operations
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 7), (2, 5, 64), (1, 2, 3, 130)])
+def test_rms_norm(shape: tuple[int, ...]) -> None:
+    x, gain = torch.randn(shape) * 3, torch.randn(shape[-1])
+    assert_near(numba_ops.rms_norm(x, gain, 1e-5), oracles.rms_norm(x, gain, 1e-5))
+    tiny = x * 1e-5  # now epsilon counts
+    assert_near(numba_ops.rms_norm(tiny, gain, 1e-5), oracles.rms_norm(tiny, gain, 1e-5))
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 2), (2, 5, 3, 24), (1, 7, 8, 64), (3, 2, 2, 38)])
+def test_rotate(shape: tuple[int, ...]) -> None:
+    x, angles = torch.randn(shape), torch.randn(shape[1], shape[-1] // 2) * 9
+    turned = numba_ops.rotate(x, angles.cos(), angles.sin())
+    assert_near(turned, oracles.rotate(x, angles.cos(), angles.sin()))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_linear_on_awkward_shapes(dtype: torch.dtype) -> None:
+    tokens, widths, heights = (1, 2, 3, 4, 7, 13, 16, 31, 40), (1, 7, 33, 130, 515), (1, 3, 33, 97, 205)
+    for n, n_in, n_out in itertools.product(tokens, widths, heights):
+        x, weight, bias = torch.randn(n, n_in), torch.randn(n_out, n_in).to(dtype), torch.randn(n_out)
+        scale = n_in**0.5 + 1
+        assert_near(
+            numba_ops.linear(x, weight, bias), oracles.linear(x, weight, bias), scale, f"{n} x {n_in} -> {n_out}"
+        )
+
+
+def test_linear_keeps_leading_axes_and_does_without_bias() -> None:
+    x, weight = torch.randn(2, 3, 5, 40), torch.randn(20, 40).bfloat16()
+    assert_near(numba_ops.linear(x, weight, None), oracles.linear(x, weight, None))
+
+
+def test_linear_of_more_tokens_than_go_in_panels_at_once() -> None:
+    x, weight = torch.randn(1100, 65), torch.randn(33, 65)
+    assert_near(numba_ops.linear(x, weight, None), oracles.linear(x, weight, None))
+
+
+def test_linear_takes_views() -> None:
+    x, weight, bias = torch.randn(40, 6).T, torch.randn(9, 40), torch.randn(9)
+    assert_near(numba_ops.linear(x, weight, bias), oracles.linear(x, weight, bias))
+
+
+def test_what_cannot_be_read_is_refused() -> None:
+    x = torch.randn(2, 8)
+    with pytest.raises(TypeError, match=r"MXFP4, bfloat16 or float32 .* not torch.float16"):
+        numba_ops.linear(x, torch.randn(4, 8).half(), None)
+    with pytest.raises(ValueError, match=r"\(4, 8\) are not contiguous"):
+        numba_ops.linear(x, torch.randn(8, 4).T, None)
+    with pytest.raises(TypeError, match=r"x is float32 .* not torch.float64"):
+        numba_ops.linear(x.double(), torch.randn(4, 8), None)
+
+
+# Experts
+
+
+def some_experts(n_experts: int, d_model: int, d_mlp: int, kind: str) -> oracles.Experts:
+    gate_up, down = torch.randn(n_experts, 2 * d_mlp, d_model) * 2, torch.randn(n_experts, d_model, d_mlp)
+
+    def stored(matrices: Tensor) -> Tensor | Mxfp4:
+        return mxfp4.encode(matrices) if kind == "mxfp4" else matrices.to(getattr(torch, kind))
+
+    biases = torch.randn(n_experts, 2 * d_mlp), torch.randn(n_experts, d_model)
+    return oracles.Experts(stored(gate_up), biases[0], stored(down), biases[1])
+
+
+def some_choice(n_tokens: int, k: int, among: list[int]) -> tuple[Tensor, Tensor]:
+    chosen = [torch.tensor(among)[torch.randperm(len(among))[:k]] for _ in range(n_tokens)]
+    return torch.stack(chosen), torch.rand(n_tokens, k)
+
+
+@pytest.mark.parametrize("kind", ["mxfp4", "bfloat16", "float32"])
+@pytest.mark.parametrize("k", [1, 2, 4])
+def test_expert_shares(kind: str, k: int) -> None:
+    sizes = [(32, 32), (96, 160), (160, 224)] if kind == "mxfp4" else [(20, 7), (75, 33), (130, 101)]
+    for n_tokens, (d_model, d_mlp) in itertools.product((1, 2, 5, 17, 40), sizes):
+        experts = some_experts(6, d_model, d_mlp, kind)
+        x = torch.randn(n_tokens, d_model)
+        indices, weights = some_choice(n_tokens, k, [0, 1, 2, 3, 5])  # nobody chooses expert 4
+        shares = numba_ops.expert_shares(x, indices, weights, experts, 7.0)  # type: ignore[arg-type]
+        assert_near(shares, oracles.expert_shares(x, indices, weights, experts, 7.0), None, f"{n_tokens} {d_model}")
+
+
+def test_one_expert_takes_nearly_all_tokens() -> None:
+    experts = some_experts(4, 64, 96, "mxfp4")
+    x, weights = torch.randn(700, 64), torch.rand(700, 1)
+    indices = torch.where(torch.arange(700) % 100 == 7, 0, 2)[:, None]
+    shares = numba_ops.expert_shares(x, indices, weights, experts, 7.0)  # type: ignore[arg-type]
+    assert_near(shares, oracles.expert_shares(x, indices, weights, experts, 7.0))
+
+
+def test_the_limit_of_swiglu_is_felt() -> None:
+    experts = some_experts(2, 32, 32, "float32")
+    x, indices, weights = torch.randn(3, 32) * 4, torch.tensor([[0], [1], [1]]), torch.ones(3, 1)
+    limits = {limit: numba_ops.expert_shares(x, indices, weights, experts, limit) for limit in (0.5, 7.0)}  # type: ignore[arg-type]
+    for limit, shares in limits.items():
+        assert_near(shares, oracles.expert_shares(x, indices, weights, experts, limit))
+    assert not torch.allclose(limits[0.5], limits[7.0])
+
+
+def test_every_code_and_many_scales() -> None:
+    blocks = torch.arange(256, dtype=torch.uint8).repeat(2).reshape(2, 16, 1, 16).repeat(1, 4, 1, 1)
+    scales = torch.randint(118, 130, (2, 64, 1), dtype=torch.uint8)
+    gate_up, down = Mxfp4(blocks, scales), Mxfp4(blocks[:, :32].contiguous(), scales[:, :32].contiguous())
+    experts = oracles.Experts(gate_up, torch.zeros(2, 64), down, torch.zeros(2, 32))
+    x = torch.randn(20, 32) * 0.1
+    indices, weights = some_choice(20, 2, [0, 1])
+    for rows in (slice(1), slice(20)):
+        shares = numba_ops.expert_shares(x[rows], indices[rows], weights[rows], experts, 7.0)  # type: ignore[arg-type]
+        assert_near(shares, oracles.expert_shares(x[rows], indices[rows], weights[rows], experts, 7.0))
+
+
+# Attention
+
+
+def pieces(keys: Tensor, values: Tensor, start: int, length: int) -> Any:
+    """Keys and values [batch, pos, kv_head, d_head] in pieces, as one layer of three; all the rest is not a number."""
+    batch, n, n_kv_heads, d_head = keys.shape
+    data = torch.full((batch, -(-n // length), 2, 3, n_kv_heads, length, d_head), torch.nan)
+    for position in range(n):
+        piece, slot = divmod(position, length)
+        data[:, piece, 0, 1, :, slot], data[:, piece, 1, 1, :, slot] = keys[:, position], values[:, position]
+    addresses = [[piece.data_ptr() for piece in sequence] for sequence in data]
+    layer = n_kv_heads * length * d_head
+    return SimpleNamespace(
+        start=start,
+        n_kv_heads=n_kv_heads,
+        piece_length=length,
+        tables=torch.tensor(addresses).numpy(),
+        key_offset=layer,
+        value_offset=4 * layer,
+        data=data,
+    )
+
+
+@pytest.mark.parametrize("n_heads, n_kv_heads, d_head", [(2, 2, 32), (6, 2, 16), (16, 2, 64), (3, 1, 24), (4, 4, 18)])
+def test_attention(n_heads: int, n_kv_heads: int, d_head: int) -> None:
+    steps, starts, windows, lengths = (1, 2, 9, 37), (0, 1, 70), (None, 1, 5, 128), (64, 7)
+    for n, start, window, length in itertools.product(steps, starts, windows, lengths):
+        q, sinks = torch.randn(2, n, n_heads, d_head) * 2, torch.randn(n_heads)
+        keys, values = torch.randn(2, 2, start + n, n_kv_heads, d_head)
+        z = numba_ops.attention(q, pieces(keys, values, start, length), sinks, window)
+        expected = oracles.attention(q, keys, values, start, sinks, window)
+        assert_near(z, expected, None, f"{n} from {start}, window {window}, pieces of {length}")
+
+
+@pytest.mark.parametrize("window", [None, 128, 3000])
+def test_attention_over_a_long_context_is_split_among_threads(window: int | None) -> None:
+    q, sinks = torch.randn(1, 1, 4, 32), torch.tensor([0.0, 9.0, -9.0, 60.0])
+    keys, values = torch.randn(2, 1, 2501, 1, 32)
+    z = numba_ops.attention(q, pieces(keys, values, 2500, 64), sinks, window)
+    assert_near(z, oracles.attention(q, keys, values, 2500, sinks, window))
+
+
+def test_large_scores_do_not_overflow() -> None:
+    q, sinks = torch.randn(1, 3, 2, 32) * 1000, torch.randn(2)
+    keys, values = torch.randn(2, 1, 13, 2, 32) * 100
+    z = numba_ops.attention(q, pieces(keys, values, 10, 64), sinks, None)
+    assert_near(z, oracles.attention(q, keys, values, 10, sinks, None))
+
+
+# Memory
+
+
+class Guarded:
+    """Memory that can be read up to the tensor's end, and not written; anything else kills the process."""
+
+    def __init__(self, tensor: Tensor):
+        page = mmap.PAGESIZE
+        size = tensor.nbytes
+        self._length = (size + page - 1) // page * page
+        self._map = mmap.mmap(-1, self._length + page)
+        raw = torch.frombuffer(self._map, dtype=torch.uint8)
+        self.tensor = raw[self._length - size : self._length].view(tensor.dtype).view(tensor.shape)
+        self.tensor.copy_(tensor)
+        libc = ctypes.CDLL(None, use_errno=True)
+        for offset, length, allowed in ((0, self._length, mmap.PROT_READ), (self._length, page, 0)):
+            address = ctypes.c_void_p(raw.data_ptr() + offset)
+            assert libc.mprotect(address, ctypes.c_size_t(length), allowed) == 0, os.strerror(ctypes.get_errno())
+
+
+@pytest.mark.skipif(not hasattr(mmap, "PROT_READ"), reason="mprotect is POSIX's; any such system runs this")
+@pytest.mark.parametrize("n_tokens", [1, 3, 40])
+def test_nothing_is_written_to_weights_or_read_beyond_them(n_tokens: int) -> None:
+    def guarded(value: Any) -> Any:
+        if isinstance(value, Mxfp4):
+            return Mxfp4(guarded(value.blocks), guarded(value.scales))
+        kept.append(Guarded(value))
+        return kept[-1].tensor
+
+    kept: list[Guarded] = []
+    for kind, d_model, d_mlp in [("mxfp4", 96, 160), ("bfloat16", 51, 37), ("float32", 51, 37)]:
+        experts = some_experts(3, d_model, d_mlp, kind)
+        x = torch.randn(n_tokens, d_model)
+        indices, weights = some_choice(n_tokens, 2, [0, 1, 2])
+        held = oracles.Experts(*map(guarded, vars(experts).values()))
+        given = guarded(x), guarded(indices), guarded(weights), held, 7.0
+        assert_near(numba_ops.expert_shares(*given), oracles.expert_shares(x, indices, weights, experts, 7.0))
+        if kind != "mxfp4":
+            matrix, bias = experts.gate_up[0], experts.gate_up_bias[0]  # type: ignore[index]
+            product = numba_ops.linear(guarded(x), guarded(matrix), guarded(bias))
+            assert_near(product, oracles.linear(x, matrix, bias))
+
+
+def test_a_mapped_file(tmp_path: Path) -> None:
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    weight = torch.randn(30, 70).bfloat16()
+    save_file({"weight": weight}, tmp_path / "model.safetensors")
+    with safe_open(tmp_path / "model.safetensors", framework="pt") as file:
+        x = torch.randn(2, 70)
+        assert_near(numba_ops.linear(x, file.get_tensor("weight"), None), oracles.linear(x, weight, None))
+
+
+# Threads, compiling
+
+
+def test_both_pools_have_as_many_threads_as_were_set(n_threads: int) -> None:
+    numba_ops.linear(torch.randn(2, 8), torch.randn(3, 8), None)
+    assert (numba_ops.threads(), torch.get_num_threads(), numba.get_num_threads()) == (n_threads,) * 3
+
+
+@pytest.mark.parametrize("n", [0, -1, 10_000])
+def test_impossible_numbers_of_threads(n: int) -> None:
+    with pytest.raises(ValueError, match=rf"threads must be from 1 to \d+, not {n}"):
+        numba_ops.set_threads(n)
+
+
+def test_two_python_threads_at_once() -> None:
+    experts = some_experts(5, 96, 64, "mxfp4")
+    cases = []
+    for n_tokens in (1, 23):
+        x = torch.randn(n_tokens, 96)
+        indices, weights = some_choice(n_tokens, 2, [0, 1, 2, 3, 4])
+        cases.append((x, indices, weights, experts, 7.0))
+    expected = [numba_ops.expert_shares(*case) for case in cases]  # type: ignore[arg-type]
+    wrong: list[int] = []
+
+    def work(first: int) -> None:
+        for i in range(first, first + 200):
+            if not torch.equal(numba_ops.expert_shares(*cases[i % 2]), expected[i % 2]):  # type: ignore[arg-type]
+                wrong.append(i)
+
+    workers = [threading.Thread(target=work, args=(first,)) for first in (0, 1)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert not wrong
+
+
+def test_the_user_s_numba_cache_stays_where_it_was() -> None:
+    before = numba.config.CACHE_DIR
+    numba_ops.prepare()
+    assert before == numba.config.CACHE_DIR
+
+
+@pytest.fixture
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A cache that holds nothing, and one kernel to compile."""
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "kernels"))
+    monkeypatch.setattr(compile, "_compilable", [])
+    compile.cache_folder.cache_clear()
+    compile.Kernel(_nothing)
+    yield tmp_path / "kernels"
+    compile.cache_folder.cache_clear()
+
+
+def _nothing(thread: int, n_threads: int, job: int) -> None:
+    pass
+
+
+def test_a_bar_shows_only_while_something_is_compiled(empty_cache: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    numba_ops.prepare()
+    assert "Compiling kernels" in capfd.readouterr().err
+    assert list(empty_cache.glob("kernels-*/**/*.nbi"))
+    compile._compilable.clear()
+    compile.Kernel(_nothing)
+    numba_ops.prepare()
+    assert capfd.readouterr().err == ""
+
+
+def test_a_folder_that_cannot_be_written_costs_the_cache_and_one_warning(empty_cache: Path) -> None:
+    empty_cache.write_text("a file, where a folder is wanted")
+    with pytest.warns(UserWarning, match="set NUMBA_CACHE_DIR to a folder that can") as caught:
+        numba_ops.prepare(progress=False)
+        compile.Kernel(_nothing)
+        numba_ops.prepare(progress=False)
+    assert len(caught) == 1
+
+
+# Other CPUs
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cpu, instruction_set, lanes", [("haswell", "avx2", 8), ("nehalem", "portable", 4)])
+def test_other_cpus(cpu: str, instruction_set: str, lanes: int, n_threads: int) -> None:
+    """These tests again, in a process whose numba compiles for another CPU."""
+    if n_threads == 1:
+        pytest.skip("once is enough: the tests in the other process run with one thread and with two")
+    if "x86" not in os.uname().machine:
+        pytest.skip(f"{cpu} is an x86 CPU; a machine of that kind runs this")
+    command = [sys.executable, "-m", "pytest", "-q", __file__, "-p", "no:cacheprovider"]
+    environment = {**os.environ, "NUMBA_CPU_NAME": cpu, "PYTEST_ADDOPTS": ""}
+    environment["GPTOSS_LAB_EXPECTS"] = f"{instruction_set} {lanes}"
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500)
+    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-1000:]
+
+
+@pytest.mark.skipif("GPTOSS_LAB_EXPECTS" not in os.environ, reason="test_other_cpus runs this")
+def test_the_instruction_set_is_the_one_asked_for() -> None:
+    assert f"{INSTRUCTION_SET} {LANES}" == os.environ["GPTOSS_LAB_EXPECTS"]
