@@ -30,7 +30,18 @@ _HOMES = {
     "Trace": "gptoss_lab.trace",
     "load_trace": "gptoss_lab.trace",
 }
-_SUBMODULES = ("analyses", "checkpoint", "config", "harmony", "hooks", "mxfp4", "planted", "tokenizer", "views")
+_SUBMODULES = (
+    "analyses",
+    "checkpoint",
+    "config",
+    "edits",
+    "harmony",
+    "hooks",
+    "mxfp4",
+    "planted",
+    "tokenizer",
+    "views",
+)
 
 __all__ = ["__version__", *_HOMES, *_SUBMODULES]
 

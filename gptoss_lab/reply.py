@@ -32,6 +32,8 @@ class Reply:
     """Where `record=` asked for one."""
     shown_in_cell: int | None = field(default=None, repr=False)
     """The notebook cell (by its execution count) that streamed this reply and still shows it."""
+    edits: list[str] = field(default_factory=list)
+    """The interventions under which it was made, in plain words."""
 
     @property
     def text(self) -> str:

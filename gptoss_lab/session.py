@@ -1,5 +1,7 @@
 """What people type: `load()` a model, then chat with it, generate, trace."""
 
+import contextlib
+import contextvars
 import json
 import os
 import sys
@@ -17,6 +19,7 @@ from torch import Tensor
 from gptoss_lab import __version__, checkpoint, harmony, planted, tokenizer
 from gptoss_lab.cache import KVCache
 from gptoss_lab.config import ModelConfig
+from gptoss_lab.edits import Edit, Edits, describe, flat, fwd_hooks, to_json
 from gptoss_lab.generate import Generation, Generator, Sampled
 from gptoss_lab.harmony import Message, Span, StreamParser
 from gptoss_lab.harmony.messages import Effort
@@ -107,6 +110,7 @@ class Model:
         self.name = name
         self.provenance = dict(provenance or {})
         """What tells this model's checkpoint from others; it travels with every trace."""
+        self._edits: contextvars.ContextVar[tuple[Edit, ...]] = contextvars.ContextVar("edits")
 
     def __repr__(self) -> str:
         c = self.config
@@ -138,6 +142,30 @@ class Model:
     def hooks(self, fwd_hooks: FwdHooks) -> AbstractContextManager[Transformer]:
         """Hooks active within a `with` block, while generating too; see `Transformer.hooks`."""
         return self.transformer.hooks(fwd_hooks)
+
+    @property
+    def edits(self) -> tuple[Edit, ...]:
+        """The interventions that are active, in this thread."""
+        return self._edits.get(())
+
+    @contextlib.contextmanager
+    def edit(self, *changes: Edits) -> Iterator["Model"]:
+        """Interventions that are active in every run within the `with` block, while generating too.
+
+        changes: edits, or sequences of them; see `gptoss_lab.edits`. Blocks may be nested: their edits then act as if
+            all were given at once, in the innermost block.
+
+        Raises ValueError, before anything runs, for edits that this model cannot carry out or that contradict each
+        other or those of an outer block.
+        """
+        together = (*self.edits, *flat(changes))
+        hooks = fwd_hooks(together, self.config, self.tokenizer, lambda: self._edits.get(()) is together)
+        token = self._edits.set(together)
+        try:
+            with self.hooks(hooks):
+                yield self
+        finally:
+            self._edits.reset(token)
 
     def generate(
         self,
@@ -239,6 +267,7 @@ class Model:
             finish=generator.result.finish,
             seconds=seconds,
             shown_in_cell=live.cell,
+            edits=describe(self.edits),
         )
         if recorder is None or not reply.tokens:
             return reply
@@ -252,11 +281,16 @@ class Model:
         """What the model does with a reply and its prompt, a text, messages, or tokens: one pass over all of it.
 
         record: as in `chat`. A reply that was recorded while it was generated gives what was recorded then, unless more
-            than routing is asked for.
+            than routing is asked for or other edits are active.
         Warns where the recording may take a gigabyte or more. Raises ValueError for nothing at all, for what cannot be
         recorded, and what `Transformer` raises for tokens.
         """
-        if isinstance(of, Reply) and of.trace is not None and record == ("routing",):
+        if (
+            isinstance(of, Reply)
+            and of.trace is not None
+            and record == ("routing",)
+            and self._edited_likewise(of.trace)
+        ):
             return of.trace
         reply = of if isinstance(of, Reply) else self._as_prompt(of)
         tokens = [*reply.prompt_tokens, *reply.tokens]
@@ -330,8 +364,15 @@ class Model:
             guesses,
             self.tokenizer,
             self.name,
-            {"kit": __version__, "model": self.name, **self.provenance, **provenance},
+            {"kit": __version__, "model": self.name, **self.provenance, **self._edits_in_force(), **provenance},
         )
+
+    def _edits_in_force(self) -> dict[str, str]:
+        """What a trace's provenance says of the active edits, for `edits.from_json`: nothing where there are none."""
+        return {"edits": to_json(self.edits)} if self.edits else {}
+
+    def _edited_likewise(self, trace: Trace) -> bool:
+        return trace.provenance.get("edits") == self._edits_in_force().get("edits")
 
     def _text(self, token: int) -> str:
         return tokenizer.token_text(self.tokenizer, token)
