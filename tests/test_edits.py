@@ -90,7 +90,7 @@ def untouched_before(edited: ActivationCache, plain: ActivationCache, point: str
 def test_an_ablated_experts_share_is_zero_and_the_others_keep_theirs(model: Transformer) -> None:
     _, plain = run(model)
     _, edited = run(model, edits.ablate_expert(3, layer=1, positions=slice(10, None)))
-    untouched_before(edited, plain, at(1, WEIGHED))
+    untouched_before(edited, plain, at(1, SHARES))
     ablated = plain[at(1, CHOSEN)] == 3
     assert ablated[:, :10].any()
     assert ablated[:, 10:].any()
@@ -106,7 +106,8 @@ def test_a_scaled_experts_share_is_multiplied(model: Transformer, scale: float) 
     _, edited = run(model, edits.scale_expert([3, 5], scale, layer=0))
     scaled = torch.isin(plain[at(0, CHOSEN)], torch.tensor([3, 5]))
     expected = torch.where(scaled[..., None], plain[at(0, SHARES)] * scale, plain[at(0, SHARES)])
-    torch.testing.assert_close(edited[at(0, SHARES)], expected)
+    assert torch.equal(edited[at(0, SHARES)], expected)
+    assert torch.equal(edited[at(0, WEIGHED)], plain[at(0, WEIGHED)])
 
 
 def test_a_masked_expert_is_never_chosen_and_those_chosen_are_weighed_again(model: Transformer) -> None:
@@ -191,7 +192,7 @@ def test_edits_of_the_routing_leave_attention_to_the_fast_kernels() -> None:
         edits.set_top_k(3),
     ]
     points = {name.split(".", 2)[2] for name, _ in edits.fwd_hooks(every, CONFIG)}
-    assert points == {LOGITS, CHOSEN, WEIGHED}
+    assert points == {LOGITS, CHOSEN, WEIGHED, SHARES}
     assert {name for name, _ in edits.fwd_hooks(edits.mask_expert(2, layer=1), CONFIG)} == {at(1, LOGITS)}
 
 

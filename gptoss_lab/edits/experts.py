@@ -19,7 +19,7 @@ Numbers = int | Iterable[int]
 
 
 def ablate_expert(expert: Numbers, layer: Numbers | None = None, **where: Unpack[Conditions]) -> "ScaleExpert":
-    """The expert's share counts for nothing; the others keep theirs, and the shares sum to less than before.
+    """The expert's share counts for nothing; the others keep theirs. The router knows nothing of it: its weights stay.
 
     expert: one or several. layer: one, several or (None) every layer. For the conditions see `edits.at`.
     """

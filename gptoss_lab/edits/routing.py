@@ -1,7 +1,7 @@
 """How edits of the routing are carried out.
 
 However they are given, they act in this order: the router's logits are swapped, biased, masked; then k experts are
-taken, the forced ones among them, and weighed by a softmax over those k; then their weights are scaled.
+taken, the forced ones among them, and weighed by a softmax over those k; then their shares are scaled.
 """
 
 import threading
@@ -52,7 +52,8 @@ class _Routing:
         return [
             *([("hook_router_logits", self._logits)] if self._of_logits or chooses else []),
             *([("hook_expert_indices", self._choice)] if self._scales or chooses else []),
-            *([("hook_topk_weights", self._weights)] if self._scales or chooses else []),
+            *([("hook_topk_weights", self._weights)] if chooses else []),
+            *([("hook_expert_out", self._shares)] if self._scales else []),
         ]
 
     def _logits(self, logits: Tensor, hook: HookPoint) -> Tensor:
@@ -82,13 +83,16 @@ class _Routing:
         return chosen.gather(-1, ranks.argsort(dim=-1, descending=True, stable=True))
 
     def _weights(self, weights: Tensor, hook: HookPoint) -> Tensor:
+        logits: Tensor = self._seen.logits.gather(-1, self._seen.chosen)
+        return logits.masked_fill(self._seen.unused, -torch.inf).softmax(dim=-1)
+
+    def _shares(self, shares: Tensor, hook: HookPoint) -> Tensor:
+        """shares [batch, pos, place, d_model]. The weights stay what the router gave."""
         chosen: Tensor = self._seen.chosen
-        if self._top_k or self._forced:
-            weights = self._seen.logits.gather(-1, chosen).masked_fill(self._seen.unused, -torch.inf).softmax(dim=-1)
         for edit in self._scales:
             meant = self._members(edit.experts, chosen)[chosen] & self._touched(edit, hook)
-            weights = torch.where(meant, weights * edit.scale, weights)
-        return weights
+            shares = torch.where(meant[..., None], shares * edit.scale, shares)
+        return shares
 
     def _touched(self, edit: Edit, hook: HookPoint) -> Tensor:
         """Which tokens, bool [batch, pos, 1]."""
