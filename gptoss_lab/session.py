@@ -4,13 +4,12 @@ import contextlib
 import contextvars
 import json
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import tiktoken
 import torch
@@ -21,9 +20,10 @@ from gptoss_lab.cache import KVCache
 from gptoss_lab.config import ModelConfig
 from gptoss_lab.edits import Edit, Edits, describe, flat, fwd_hooks, to_json
 from gptoss_lab.generate import Generation, Generator, Sampled
-from gptoss_lab.harmony import Message, Span, StreamParser
+from gptoss_lab.harmony import Message, StreamParser
 from gptoss_lab.harmony.messages import Effort
 from gptoss_lab.hooks import ActivationCache, NamesFilter
+from gptoss_lab.live import LiveDisplay, StreamedToken, live_display
 from gptoss_lab.model import FwdHooks, Tokens, Transformer, never
 from gptoss_lab.recording import Record, Recorder, record_of, say_cost
 from gptoss_lab.reply import Reply
@@ -82,17 +82,6 @@ def load(
 
         numba_ops.prepare()
     return Model(transformer, encoding, name)
-
-
-@dataclass(frozen=True)
-class StreamedToken:
-    """A new token of a chat as it arrives. Its span's channel and recipient are known once the header is complete."""
-
-    token: int
-    text: str
-    """What the token adds to the visible text: nothing until a character is complete; a control token's own name."""
-    span: Span
-    logprob: float
 
 
 class Model:
@@ -249,7 +238,7 @@ class Model:
             should_stop=should_stop,
         )
         parser = StreamParser(self.tokenizer, messages_so_far=len(conversation))
-        live = _live_display(on_token is None if display is None else display)
+        live = live_display(on_token is None if display is None else display)
         started = time.perf_counter()
         with self.hooks(recorder.fwd_hooks if recorder else []):
             self._stream(generator, parser, on_token, live)
@@ -322,7 +311,7 @@ class Model:
         generator: Generator,
         parser: StreamParser,
         on_token: Callable[[StreamedToken], None] | None,
-        live: "_LiveDisplay",
+        live: LiveDisplay,
     ) -> None:
         """Runs the generator to its end, showing each token as it comes; an interrupt closes what is shown."""
         status = "interrupted"
@@ -380,48 +369,3 @@ class Model:
     def _ends_of_reply(self) -> list[int]:
         controls = tokenizer.control_ids(self.tokenizer)
         return [controls["<|return|>"], controls["<|call|>"]]
-
-
-class _LiveDisplay(Protocol):
-    @property
-    def cell(self) -> int | None:
-        """The cell that shows the reply, by its execution count."""
-        ...
-
-    def update(self, parser: StreamParser) -> None: ...
-    def close(self, status: str) -> None: ...
-
-
-class _NoDisplay:
-    cell = None
-
-    def update(self, parser: StreamParser) -> None:
-        pass
-
-    def close(self, status: str) -> None:
-        pass
-
-
-class _CellDisplay:
-    """Streams into the notebook cell that runs."""
-
-    def __init__(self, cell: int):
-        from gptoss_lab.views.stream import LiveReply
-
-        self.cell = cell
-        self._view = LiveReply()
-        self._view.show()
-
-    def update(self, parser: StreamParser) -> None:
-        self._view.update(parser.messages)
-
-    def close(self, status: str) -> None:
-        self._view.finish(status)
-
-
-def _live_display(wanted: bool) -> _LiveDisplay:
-    """A display in the cell that runs, where one is wanted and there is a notebook."""
-    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-    if not wanted or shell is None or type(shell).__name__ != "ZMQInteractiveShell":
-        return _NoDisplay()
-    return _CellDisplay(shell.execution_count)

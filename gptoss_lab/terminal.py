@@ -16,8 +16,8 @@ from gptoss_lab.views.plain_text import visible
 
 if TYPE_CHECKING:
     from gptoss_lab.harmony import Span
+    from gptoss_lab.live import StreamedToken
     from gptoss_lab.reply import Reply
-    from gptoss_lab.session import StreamedToken
     from gptoss_lab.trace import Trace
 
 _BOLD, _DIM, _PLAIN = "\x1b[1m", "\x1b[2m", "\x1b[0m"

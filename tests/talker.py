@@ -7,8 +7,8 @@ from typing import Any
 import traces
 
 from gptoss_lab.harmony import Message
+from gptoss_lab.live import StreamedToken
 from gptoss_lab.reply import Reply
-from gptoss_lab.session import StreamedToken
 
 
 class Talker:

@@ -14,8 +14,9 @@ from gptoss_lab import checkpoint, tokenizer
 from gptoss_lab import weights as weights_module
 from gptoss_lab.harmony import Message
 from gptoss_lab.hooks import HookPoint
+from gptoss_lab.live import StreamedToken
 from gptoss_lab.model import Transformer
-from gptoss_lab.session import Model, StreamedToken
+from gptoss_lab.session import Model
 
 RECORDED = ("routing",)
 

@@ -10,8 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gptoss_lab.harmony import Message, Span
+from gptoss_lab.live import StreamedToken
 from gptoss_lab.reply import Reply
-from gptoss_lab.session import StreamedToken
 from gptoss_lab.terminal import Transcript, afterword, routing_summary
 
 Messages = list[tuple[str | None, str | None, list[str]]]

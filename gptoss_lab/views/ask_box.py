@@ -11,8 +11,9 @@ from gptoss_lab.views.routing_view import RoutingView
 from gptoss_lab.views.stream import LiveReply
 
 if TYPE_CHECKING:
+    from gptoss_lab.live import StreamedToken
     from gptoss_lab.reply import Reply
-    from gptoss_lab.session import Model, StreamedToken
+    from gptoss_lab.session import Model
 
 
 def ask(model: "Model", question: str = "", effort: str = "high") -> "AskBox":
