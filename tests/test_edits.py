@@ -15,6 +15,7 @@ from gptoss_lab import edits
 from gptoss_lab import weights as weights_module
 from gptoss_lab.config import ModelConfig
 from gptoss_lab.edits.activations import HEAD_POINTS, PATCH_POINTS
+from gptoss_lab.edits.heads import KnockOutAttention
 from gptoss_lab.hooks import ActivationCache
 from gptoss_lab.model import Transformer
 from gptoss_lab.ops import ENGINES
@@ -118,6 +119,7 @@ def test_a_masked_expert_is_never_chosen_and_those_chosen_are_weighed_again(mode
     logits[..., [0, 4]] = -torch.inf
     best = logits.topk(CONFIG.experts_per_token)
     assert torch.isin(plain[at(1, CHOSEN)], torch.tensor([0, 4])).any()
+    assert torch.equal(edited[at(1, LOGITS)], logits)
     assert torch.equal(edited[at(1, CHOSEN)], best.indices)
     torch.testing.assert_close(edited[at(1, WEIGHED)], best.values.softmax(-1))
 
@@ -316,7 +318,8 @@ def every_kind(**where) -> list[edits.Edit]:
         edits.set_top_k(3, **where),
         edits.ablate_head([0, 3], **where),
         edits.remove_sink(layer=0, **where),
-        edits.knock_out_attention(place, edits.at(role="user"), layer=1),
+        edits.knock_out_attention(place, edits.at(slice(0, None, 2), role="user"), layer=1),
+        edits.knock_out_attention(place, edits.at(slice(0, None, 2))),
         edits.knock_out_attention(place, place, renormalise=True),
         edits.patch(rows, 1, "hook_mlp_out", **where),
         edits.steer(rows[0], 1, 3.0, **where),
@@ -351,6 +354,21 @@ def test_a_run_in_parts_equals_one_pass_with_the_same_edit(model: Transformer, w
         assert not torch.allclose(whole, plain, atol=1e-4), edit
         torch.testing.assert_close(torch.cat(parts, dim=1), whole, atol=1e-4, rtol=1e-4, msg=str(edit))
         torch.testing.assert_close(again, whole[:, -12:], atol=1e-4, rtol=1e-4, msg=str(edit))
+
+
+@pytest.mark.parametrize("where", [{"positions": range(20, 30)}, {"channel": "analysis"}], ids=str)
+def test_no_kind_touches_other_tokens(model: Transformer, where: dict) -> None:
+    _, plain = run(model)
+    inside = torch.zeros(N, dtype=torch.bool)
+    inside[list(ANALYSIS if "channel" in where else where["positions"])] = True
+    for edit in every_kind(**where):
+        if edit.layers == (1,) and isinstance(edit, KnockOutAttention):
+            continue  # the first layer's window hides the user from the analysis
+        here = replace(edit, layers=(0,))
+        _, edited = run(model, here)
+        before, after = (seen[at(0, "hook_resid_post")][0] for seen in (plain, edited))
+        torch.testing.assert_close(after[~inside], before[~inside], msg=str(here))
+        assert not torch.allclose(after[inside], before[inside]), here
 
 
 def touched(model: Transformer, tokens: Tensor | Sequence[int] = TOKENS, **where) -> list[list[int]]:
