@@ -29,6 +29,7 @@ from gptoss_lab.edits.experts import (
     swap_experts,
 )
 from gptoss_lab.edits.heads import ablate_head, knock_out_attention, remove_sink
+from gptoss_lab.edits.sight import touched
 from gptoss_lab.edits.where import Conditions, Where, at
 
 __all__ = [
@@ -55,4 +56,5 @@ __all__ = [
     "steer",
     "swap_experts",
     "to_json",
+    "touched",
 ]

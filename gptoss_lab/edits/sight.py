@@ -6,6 +6,7 @@ and a token-by-token run of the same text agree.
 
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -68,6 +69,12 @@ class Sight:
         while len(self._readings) > KEPT:
             self._readings.popitem(last=False)
         return reading
+
+
+def touched(where: Where, tokens: Sequence[int], tokenizer: "Encoding | None" = None) -> NDArray[np.bool_]:
+    """Which tokens of a whole sequence an edit would act on, [pos]. The tokenizer is needed for conditions on text."""
+    here = HookPoint("", None, range(len(tokens)), torch.tensor([list(tokens)]))
+    return Sight(tokenizer).touched(where, here)[0].numpy()
 
 
 @dataclass
