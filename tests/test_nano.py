@@ -1,0 +1,284 @@
+"""The embedded model: its data, its vocabulary, its training, and the model that ships."""
+
+import re
+from dataclasses import replace
+from itertools import pairwise
+from random import Random
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gptoss_lab import checkpoint, harmony, mxfp4, tokenizer
+from gptoss_lab.config import PRESETS
+from gptoss_lab.model import Transformer
+from gptoss_lab.nano import FOLDER, evaluate, progress, train, vocabulary
+from gptoss_lab.nano.batches import lesson, stream
+from gptoss_lab.nano.data import Conversation, conversation, draw, is_held_out, prompt, reply
+from gptoss_lab.nano.domains import DOMAINS, Problem
+from gptoss_lab.nano.progress import Plan, Progress
+
+MINUTE = replace(
+    PRESETS["nano"],
+    n_layers=2,
+    d_model=32,
+    n_heads=2,
+    n_kv_heads=1,
+    d_head=16,
+    n_experts=4,
+    experts_per_token=2,
+    d_mlp=32,
+)
+PLAN = Plan(model=MINUTE, steps=20, tokens_per_batch=1024, warm_up_steps=2, rounded_steps=5, learning_rate=1e-2)
+
+
+# Data
+
+
+def test_a_conversation_follows_from_seed_and_number() -> None:
+    assert conversation(1, 5) == conversation(1, 5)
+    assert len({conversation(seed, number) for seed in (1, 2) for number in range(10)}) == 20
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_no_held_out_question_is_ever_drawn_for_training(domain: str) -> None:
+    rng = Random(0)
+    train_split = {draw(rng, domain, "train").identity for _ in range(2000)}
+    held_out = {draw(rng, domain, "held-out").identity for _ in range(300)}
+    assert not train_split & held_out
+
+
+def test_conversations_hold_no_held_out_sum_in_any_phrasing_or_order() -> None:
+    sums = 0
+    for number in range(400):
+        messages = conversation(3, number).messages
+        for asked, answered in pairwise(messages):
+            numbers = [int(n) for n in re.findall(r"\d+", asked.content)] if asked.role == "user" else []
+            if len(numbers) == 2 and answered.content == str(sum(numbers)):
+                sums += 1
+                identity = "{} + {}".format(*sorted(numbers))
+                assert not is_held_out(Problem("addition", 0, identity, asked.content, {}, ""))
+    assert sums > 50
+
+
+@pytest.mark.parametrize("domain", ["addition", "subtraction"])
+def test_thoughts_are_right_line_by_line_and_lead_to_the_answer(domain: str) -> None:
+    rng = Random(7)
+    for _ in range(300):
+        problem = DOMAINS[domain](rng)
+        thought = problem.thoughts["high"]
+        a, b = (int(n) for n in problem.identity.split(" + " if domain == "addition" else " - "))
+        assert abs(int(problem.answer)) == (a + b if domain == "addition" else a - b)
+        assert int(re.search(r"Together: (-?\d+)\.", thought)[1]) == int(problem.answer)  # type: ignore[index]
+        for line in re.finditer(r": (\d[\d +-]*) = (\d+), write (\d), (?:carry|borrow) (\d)", thought):
+            total = sum(int(term) for term in re.findall(r"[+-]?\d+", line[1].replace(" ", "")))
+            assert total == int(line[2])
+            assert total % 10 == int(line[3])
+        assert re.findall(r"= \d+", problem.thoughts["medium"]) == re.findall(r"= \d+", thought)
+
+
+def test_only_what_the_model_samples_is_taught() -> None:
+    encoding = tokenizer.load(FOLDER, PRESETS["nano"].d_vocab)
+    problem = draw(Random(2), "addition", "train")
+    given, said = prompt(problem, "high"), reply(problem, "high")
+    one = lesson(Conversation((*given, *said), frozenset({2, 3})), encoding)
+    assert one.inputs == harmony.render_for_training([*given, *said], encoding).tokens[:-1]
+    assert _taught(one, encoding) == (
+        f"<|channel|>analysis<|message|>{problem.thoughts['high']}<|end|>"
+        f"<|start|>assistant<|channel|>final<|message|>{problem.answer}<|return|>"
+    )
+
+
+def test_at_low_effort_each_turn_is_taught_to_end_in_return() -> None:
+    encoding = tokenizer.load(FOLDER, PRESETS["nano"].d_vocab)
+    turns = [draw(Random(n), "subtraction", "train") for n in (1, 2)]
+    messages = (*prompt(turns[0], "low"), *reply(turns[0], "low"), prompt(turns[1], "low")[1], *reply(turns[1], "low"))
+    one = lesson(Conversation(messages, frozenset({2, 4})), encoding)
+    turn = "<|channel|>final<|message|>{}<|return|>"
+    assert _taught(one, encoding) == turn.format(turns[0].answer) + turn.format(turns[1].answer)
+    assert encoding.decode(one.inputs).count("<|return|>") == 0
+
+
+def test_the_stream_can_be_taken_up_anywhere() -> None:
+    encoding = tokenizer.load(FOLDER, PRESETS["nano"].d_vocab)
+    whole = stream(1, encoding, 8192)
+    _, place = [next(whole) for _ in range(5)][-1]
+    resumed = stream(1, encoding, 8192, place)
+    for _ in range(25):  # beyond the first pool
+        (expected, at), (batch, also_at) = next(whole), next(resumed)
+        assert torch.equal(batch.inputs, expected.inputs)
+        assert torch.equal(batch.taught, expected.taught)
+        assert at == also_at
+        assert batch.inputs.numel() <= 8192
+
+
+# Vocabulary
+
+
+@given(st.text())
+@settings(deadline=None, max_examples=200)
+def test_the_vocabulary_gives_any_text_back(text: str) -> None:
+    encoding = tokenizer.load(FOLDER, PRESETS["nano"].d_vocab)
+    assert encoding.decode(encoding.encode_ordinary(text)) == text
+
+
+def test_digits_stand_alone_and_the_words_of_the_system_message_are_whole() -> None:
+    encoding = tokenizer.load(FOLDER, PRESETS["nano"].d_vocab)
+    for text in ("What is 3857 + 57?", "3857+57", "Units: 8 + 7 = 15, write 5, carry 1.", "12 34"):
+        pieces = [encoding.decode([token]) for token in encoding.encode_ordinary(text)]
+        assert [piece for piece in pieces if re.search(r"\d", piece)] == re.findall(r"\d", text)
+    system = harmony.system_message(effort="high").content
+    assert len(encoding.encode_ordinary(system)) <= 55
+    assert encoding.n_vocab == PRESETS["nano"].d_vocab
+
+
+def test_byte_pairs_merge_by_frequency_and_within_words() -> None:
+    tokens = vocabulary.train({"aab": 3, "ab": 2, "xy": 4}, 259)
+    assert tokens[256:] == [b"ab", b"xy", b"aab"]
+    with pytest.raises(ValueError, match="only 259 tokens"):
+        vocabulary.train({"aab": 3, "ab": 2, "xy": 4}, 260)
+
+
+# Training
+
+
+@pytest.fixture(scope="module")
+def encoding():
+    return tokenizer.load(FOLDER, PRESETS["nano"].d_vocab)
+
+
+def test_training_learns_and_a_resumed_one_ends_where_an_uninterrupted_one_does(encoding, tmp_path) -> None:
+    plan = PLAN
+    start = _loss(Progress(plan), encoding)
+    whole = train.train(plan, encoding, tmp_path / "whole")
+    assert _loss(whole, encoding) < start - 1
+    train.train(plan, encoding, tmp_path / "parts", stop_at=12)
+    parts = train.train(plan, encoding, tmp_path / "parts")
+    assert parts.step == whole.step == plan.steps
+    assert parts.place == whole.place
+    for expected, leaf in zip(whole.leaves, parts.leaves, strict=True):
+        torch.testing.assert_close(leaf, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_training_of_another_configuration_is_refused_with_what_differs(encoding, tmp_path) -> None:
+    train.train(PLAN, encoding, tmp_path, stop_at=1)
+    changed = replace(PLAN, learning_rate=3e-3, model=replace(MINUTE, d_mlp=64))
+    with pytest.raises(
+        ValueError, match=r"model\.d_mlp \(there 32, now 64\), learning_rate \(there 0\.01, now 0\.003\)"
+    ):
+        train.train(changed, encoding, tmp_path)
+
+
+def test_a_failing_save_leaves_the_last_good_one(encoding, tmp_path, monkeypatch) -> None:
+    state = train.train(PLAN, encoding, tmp_path, stop_at=1)
+
+    def disk_is_full(tensors, path, metadata) -> None:
+        path.write_bytes(b"half")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(progress, "save_file", disk_is_full)
+    with pytest.raises(OSError, match="No space"):
+        state.save(tmp_path)
+    assert Progress.resume(PLAN, tmp_path).step == 1
+    assert [path.name for path in tmp_path.iterdir()] == [progress.FILE]
+
+
+def test_rounded_weights_are_those_that_are_stored_and_gradients_pass(encoding, tmp_path) -> None:
+    state = Progress(PLAN)
+    train.save(state, encoding, tmp_path)
+    _, stored = checkpoint.load(tmp_path)
+    rounded = state.weights.map(train.rounded)
+    assert torch.equal(mxfp4.decode(stored.layers[1].gate_up), rounded.layers[1].gate_up)
+    assert torch.equal(mxfp4.decode(stored.layers[0].down), rounded.layers[0].down)
+    assert torch.equal(stored.layers[0].q.float(), rounded.layers[0].q)
+    assert torch.equal(stored.layers[1].gate_up_bias, rounded.layers[1].gate_up_bias)
+    rounded.layers[0].down.sum().backward()
+    assert torch.equal(state.weights.layers[0].down.grad, torch.ones_like(state.weights.layers[0].down))
+
+
+def test_imbalance_is_one_when_even_and_greatest_when_the_same_experts_serve_all() -> None:
+    even = torch.eye(8).repeat(4, 1) * 20
+    assert train.imbalance(even, 1).item() == pytest.approx(1, abs=1e-4)
+    same = torch.tensor([20.0, 20.0, 0, 0, 0, 0, 0, 0]).repeat(32, 1)
+    assert train.imbalance(same, 2).item() == pytest.approx(4, abs=1e-3)
+
+
+def test_the_rate_rises_then_falls_to_nearly_nothing() -> None:
+    plan = replace(PLAN, steps=100, warm_up_steps=10)
+    rates = [train.learning_rate(plan, step) for step in range(100)]
+    assert rates.index(max(rates)) in (9, 10)
+    assert max(rates) == pytest.approx(plan.learning_rate)
+    assert rates[-1] < 0.02 * plan.learning_rate
+
+
+# Examining
+
+
+def test_intervals_are_wilsons() -> None:
+    assert evaluate.wilson_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=1e-4)  # Newcombe 1998, table I
+    assert evaluate.wilson_interval(0, 20) == pytest.approx((0, 0.1611), abs=1e-4)
+    assert evaluate.wilson_interval(20, 20)[1] == pytest.approx(1)
+
+
+def test_a_model_that_learned_nothing_fails(encoding) -> None:
+    model = Transformer(MINUTE, Progress(PLAN).weights.map(torch.Tensor.detach), engine="torch")
+    problems = evaluate.held_out("addition", 2, seed=0)[2]
+    assert [(o.right, o.well_formed) for o in evaluate.examine(model, encoding, problems, "low")] == [
+        (False, False)
+    ] * 2
+
+
+# The model that ships
+
+
+@pytest.fixture(scope="module")
+def nano() -> Transformer:
+    return Transformer(*checkpoint.load(FOLDER), engine="torch")
+
+
+@pytest.mark.parametrize(("domain", "size"), [("addition", 2), ("addition", 4), ("subtraction", 3), ("unknown", 0)])
+def test_it_answers_held_out_questions_with_its_thinking(nano, encoding, domain: str, size: int) -> None:
+    problems = evaluate.held_out(domain, 20, seed=11)[size]
+    outcomes = evaluate.examine(nano, encoding, problems, "high")
+    assert len(outcomes) == 20
+    assert sum(outcome.right for outcome in outcomes) >= 15  # the card has the real figures
+    assert sum(outcome.well_formed for outcome in outcomes) >= 19
+
+
+def test_sampling_agrees_with_reading(nano, encoding) -> None:
+    """What the examination takes for said, because it is likeliest at every token, is what greedy sampling says."""
+    problems = evaluate.held_out("addition", 12, seed=1)[2]
+    verbatim = evaluate.said_verbatim(nano, encoding, problems, "high")
+    outcomes = evaluate.sample(nano, encoding, problems, "high")
+    assert sum(verbatim) >= 6
+    assert all(
+        outcome == evaluate.Outcome(True, True) for outcome, said in zip(outcomes, verbatim, strict=True) if said
+    )
+
+
+def test_it_is_small_and_of_the_stated_shape() -> None:
+    config, _ = checkpoint.load(FOLDER)
+    assert config == PRESETS["nano"]
+    assert sum(path.stat().st_size for path in FOLDER.iterdir() if path.is_file()) < 8e6
+
+
+def test_transformers_loads_it_unmodified_with_the_same_logits(nano, encoding) -> None:
+    import transformers
+
+    theirs = transformers.GptOssForCausalLM.from_pretrained(FOLDER, dtype=torch.float32, attn_implementation="eager")
+    problem = evaluate.held_out("addition", 5, seed=3)[5][0]
+    tokens = torch.tensor([harmony.render([*prompt(problem, "high"), *reply(problem, "high")], encoding).tokens])
+    with torch.inference_mode():
+        expected, logits = theirs(tokens).logits, nano(tokens)
+    assert (logits - expected).abs().max() < 1e-4 * expected.abs().max()
+
+
+def _taught(one, encoding) -> str:
+    return encoding.decode([target for target, taught in zip(one.targets, one.taught, strict=True) if taught])
+
+
+def _loss(state: Progress, encoding) -> float:
+    batch, _ = next(stream(99, encoding, 2048))
+    model = Transformer(MINUTE, state.weights, engine="torch")
+    return train.losses(model, batch)[0].item()
