@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gptoss_lab.experiments.comparison import compare as compare
     from gptoss_lab.harmony import Message as Message
     from gptoss_lab.recording import Record as Record
     from gptoss_lab.session import Model as Model
@@ -29,6 +30,7 @@ _HOMES = {
     "Record": "gptoss_lab.recording",
     "Trace": "gptoss_lab.trace",
     "load_trace": "gptoss_lab.trace",
+    "compare": "gptoss_lab.experiments.comparison",
 }
 _SUBMODULES = (
     "analyses",
