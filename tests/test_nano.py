@@ -18,6 +18,7 @@ from gptoss_lab.nano.batches import lesson, stream
 from gptoss_lab.nano.data import Conversation, conversation, draw, is_held_out, prompt, reply
 from gptoss_lab.nano.domains import DOMAINS, Problem
 from gptoss_lab.nano.progress import Plan, Progress
+from gptoss_lab.weights import Weights, unpack
 
 MINUTE = replace(
     PRESETS["nano"],
@@ -170,6 +171,15 @@ def test_a_training_of_another_configuration_is_refused_with_what_differs(encodi
         train.train(changed, encoding, tmp_path)
 
 
+def test_a_training_can_begin_with_a_trained_model(encoding, tmp_path) -> None:
+    train.save(Progress(PLAN), encoding, tmp_path / "model")
+    _, start = checkpoint.load(tmp_path / "model")
+    begun = Progress.resume(replace(PLAN, start="a name"), tmp_path / "work", start)
+    for ours, theirs in zip(begun.leaves, _leaves(start), strict=True):
+        assert torch.equal(ours.detach(), theirs)
+        assert ours.requires_grad
+
+
 def test_a_failing_save_leaves_the_last_good_one(encoding, tmp_path, monkeypatch) -> None:
     state = train.train(PLAN, encoding, tmp_path, stop_at=1)
 
@@ -276,6 +286,12 @@ def test_transformers_loads_it_unmodified_with_the_same_logits(nano, encoding) -
 
 def _taught(one, encoding) -> str:
     return encoding.decode([target for target, taught in zip(one.targets, one.taught, strict=True) if taught])
+
+
+def _leaves(weights: Weights) -> list[torch.Tensor]:
+    tensors: list[torch.Tensor] = []
+    unpack(weights).map(lambda tensor: tensors.append(tensor.float()) or tensor)
+    return tensors
 
 
 def _loss(state: Progress, encoding) -> float:

@@ -65,10 +65,10 @@ def _introduction(progress: Progress, folder: Path) -> str:
     }
     return f"""# nano, the embedded model
 
-A gpt-oss in miniature, trained from nothing by `python -m gptoss_lab.nano.train`: {parameters / 1e6:.2f} million
-parameters in {size / 1e6:.2f} MB. It adds and subtracts whole numbers, thinking column by column in the analysis
-channel at high effort, briefly at medium, not at all at low. To anything else it says that it does not know. It is for
-looking at, not for use.
+A gpt-oss in miniature, trained by `python -m gptoss_lab.nano.train`: {parameters / 1e6:.2f} million parameters in
+{size / 1e6:.2f} MB. It adds and subtracts whole numbers, thinking column by column in the analysis channel at high
+effort, briefly at medium, not at all at low. To anything else it says that it does not know. It is for looking at, not
+for use.
 
 Everything is as in gpt-oss: grouped-query attention with sinks and biases, windows in even layers, rotary embeddings
 with YaRN, a router that chooses before its softmax, clamped SwiGLU, experts packed in MXFP4 and the rest in bfloat16.
@@ -80,15 +80,18 @@ with YaRN, a router that chooses before its softmax, clamped SwiGLU, experts pac
 
 def _training(progress: Progress) -> str:
     plan = progress.plan
+    start = f"an earlier model of the same shape, {plan.start}" if plan.start else "random weights"
     shares = ", ".join(f"{domain} {weight / sum(data.MIXTURE.values()):.0%}" for domain, weight in data.MIXTURE.items())
     return f"""## Training
 
-- Data: generated harmony conversations, {shares} of the questions. One question in {data.HELD_OUT_SHARE}, chosen by a
-  hash, is held out with all its phrasings and occurs nowhere in training. Only what the assistant says is learned.
+- Data: generated harmony conversations, {shares} of the questions. One question in
+  {data.HELD_OUT_SHARE}, chosen by a hash, is held out with all its phrasings and occurs nowhere in training. Only what
+  the assistant says is learned.
 - Vocabulary: byte-level byte pairs trained on the same conversations, digits one by one, and harmony's control tokens.
 - Schedule: AdamW, {plan.steps} steps of at most {plan.tokens_per_batch} tokens, {progress.tokens / 1e6:.1f} million in
   all; rate {plan.learning_rate:g} after {plan.warm_up_steps} steps of warm-up, then half a cosine; weight decay
   {plan.weight_decay:g}; load-balancing loss {plan.balance:g}; seed {plan.seed}, data {plan.data}.
+- Begun with {start}.
 - In the last {plan.rounded_steps} steps weights are rounded as they are stored, gradients passing straight through.
 - {progress.seconds / 3600:.1f} hours on {torch.get_num_threads()} threads of an {platform.machine()} CPU shared with
   other work, {progress.speed:.0f} tokens a second."""

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from gptoss_lab import weights
 from gptoss_lab.config import PRESETS, ModelConfig
-from gptoss_lab.nano.batches import Place
+from gptoss_lab.nano.batches import BEGINNING, Place
+from gptoss_lab.weights import Weights
 
 FILE = "training.safetensors"
 
@@ -24,6 +25,8 @@ class Plan:
     model: ModelConfig = PRESETS["nano"]
     data: str = ""
     """A fingerprint of conversations and vocabulary; see `fingerprint`."""
+    start: str = ""
+    """A fingerprint of the model that it begins with; none for random weights."""
     seed: int = 1
     steps: int = 4000
     tokens_per_batch: int = 5120
@@ -44,13 +47,15 @@ class Plan:
 class Progress:
     """Weights as float32 leaves, AdamW's moments, and the place in the stream of data."""
 
-    def __init__(self, plan: Plan):
+    def __init__(self, plan: Plan, start: Weights | None = None):
+        """start: what to begin with; random weights where not given."""
         self.plan = plan
         self.leaves: list[Tensor] = []
-        self.weights = weights.random(plan.model, plan.seed, packed=False, dtype=torch.float32).map(self._leaf)
+        start = start or weights.random(plan.model, plan.seed, packed=False)
+        self.weights = weights.unpack(start).map(self._leaf)
         self.optimizer = _optimizer(plan, self.leaves)
         self.step = 0
-        self.place = Place()
+        self.place = BEGINNING
         self.seconds = 0.0
         self.tokens = 0
 
@@ -79,12 +84,12 @@ class Progress:
             partial.unlink(missing_ok=True)
 
     @classmethod
-    def resume(cls, plan: Plan, folder: Path) -> "Progress":
-        """The training that `folder` holds, or a new one where it holds none.
+    def resume(cls, plan: Plan, folder: Path, start: Weights | None = None) -> "Progress":
+        """The training that `folder` holds, or a new one from `start` where it holds none.
 
         Raises ValueError, naming what differs, where it holds a training of another plan.
         """
-        progress = cls(plan)
+        progress = cls(plan, start)
         if not (folder / FILE).exists():
             return progress
         with safe_open(folder / FILE, "pt") as file:
@@ -98,7 +103,7 @@ class Progress:
         return progress
 
     def _leaf(self, tensor: Tensor) -> Tensor:
-        self.leaves.append(tensor.clone().requires_grad_())
+        self.leaves.append(tensor.float().clone().requires_grad_())
         return self.leaves[-1]
 
     def _tensors(self) -> dict[str, Tensor]:

@@ -1,6 +1,6 @@
 """Trains the embedded model, through the package's own `Transformer`: what is trained is what ships.
 
-    python -m gptoss_lab.nano.train --out FOLDER
+    python -m gptoss_lab.nano.train --out FOLDER [--from FOLDER]
 
 AdamW with warm-up and a cosine's decay; a load-balancing loss on the router (Switch Transformer, arXiv 2101.03961,
 section 2.2); in the last steps every weight is rounded as the checkpoint will store it, gradients passing straight
@@ -8,6 +8,7 @@ through, so that packing costs nothing. Interrupted, the same command goes on wh
 """
 
 import argparse
+import hashlib
 import sys
 import time
 from math import cos, pi
@@ -25,16 +26,21 @@ from gptoss_lab.model import Transformer
 from gptoss_lab.nano import FOLDER, card, vocabulary
 from gptoss_lab.nano.batches import Batch, fingerprint, stream
 from gptoss_lab.nano.progress import Plan, Progress
+from gptoss_lab.weights import Weights
 
 SAVE_EVERY = 100  # steps
 
 
-def train(plan: Plan, encoding: tiktoken.Encoding, work: Path, stop_at: int | None = None) -> Progress:
+def train(
+    plan: Plan, encoding: tiktoken.Encoding, work: Path, start: Weights | None = None, stop_at: int | None = None
+) -> Progress:
     """A training by its plan, from where `work` holds it, to its end or to a step before.
+
+    start: the weights to begin with; random ones where not given.
 
     Raises ValueError where `work` holds the training of another plan.
     """
-    progress = Progress.resume(plan, work)
+    progress = Progress.resume(plan, work, start)
     end = min(plan.steps, stop_at or plan.steps)
     batches = stream(plan.seed, encoding, plan.tokens_per_batch, progress.place)
     right = None
@@ -132,22 +138,37 @@ def main(arguments: list[str] | None = None) -> None:
         "--out", type=Path, default=FOLDER, help="folder for the trained model (default: the package's)"
     )
     parser.add_argument("--work", type=Path, default=Path("nano-training"), help="folder for what a resume needs")
+    parser.add_argument("--from", type=Path, dest="start", help="folder of a trained model to go on with")
     parser.add_argument("--steps", type=int, default=Plan.steps)
+    parser.add_argument("--rate", type=float, default=Plan.learning_rate, help="the highest learning rate")
     parser.add_argument("--seed", type=int, default=Plan.seed)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
-    encoding = vocabulary.build(Plan.model.d_vocab, options.seed)
+    try:
+        _train_and_save(options)
+    except (ValueError, OSError) as error:
+        sys.exit(str(error))
+
+
+def _train_and_save(options: argparse.Namespace) -> None:
+    model, start, identity = Plan.model, None, ""
+    if options.start:
+        model, start = checkpoint.load(options.start)
+        encoding = tokenizer.load(options.start, model.d_vocab)
+        identity = hashlib.sha256((options.start / "model.safetensors").read_bytes()).hexdigest()[:8]
+    else:
+        encoding = vocabulary.build(model.d_vocab, options.seed)
     plan = Plan(
+        model=model,
+        data=fingerprint(options.seed, encoding),
+        start=identity,
         seed=options.seed,
         steps=options.steps,
+        learning_rate=options.rate,
         rounded_steps=options.steps // 5,
-        data=fingerprint(options.seed, encoding),
     )
-    try:
-        progress = train(plan, encoding, options.work)
-    except ValueError as error:
-        sys.exit(str(error))
+    progress = train(plan, encoding, options.work, start)
     save(progress, encoding, options.out)
     card.write(progress, encoding, options.out, questions=200)
 
