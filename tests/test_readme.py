@@ -35,6 +35,6 @@ def test_the_places_that_it_names_are_there(readme: str, repository: Path) -> No
 def test_its_code_runs(readme: str, tmp_path: Path) -> None:
     shown = re.findall(r"```python\n(.+?)```", readme, re.DOTALL)
     offline = "\n".join(block for block in shown if "openai/gpt-oss-20b" not in block)
-    assert offline.count("model.chat(") == 2
+    assert offline.count("model.chat(") >= 2  # or there is nothing to run
     ran = subprocess.run([sys.executable, "-c", offline], cwd=tmp_path, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
