@@ -25,7 +25,7 @@ def blocks_html(written: Iterable[Block], status: str) -> str:
     """The messages, and a line below them, as a fragment of markup with its style."""
     style = front_end.style("theme.css", "conversation.css")
     messages = "".join(map(_message, written))
-    footer = f'<div class="gl-status">{html.escape(status)}</div>'
+    footer = f'<div class="gl-status">{html.escape(status)}</div>' if status else ""
     return f'<style>{style}</style><div class="gptoss gl-conversation">{messages}{footer}</div>'
 
 
