@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gptoss_lab.experiments.comparison import compare as compare
+    from gptoss_lab.experiments.sweeping import sweep as sweep
     from gptoss_lab.harmony import Message as Message
     from gptoss_lab.recording import Record as Record
     from gptoss_lab.session import Model as Model
@@ -31,6 +32,7 @@ _HOMES = {
     "Trace": "gptoss_lab.trace",
     "load_trace": "gptoss_lab.trace",
     "compare": "gptoss_lab.experiments.comparison",
+    "sweep": "gptoss_lab.experiments.sweeping",
 }
 _SUBMODULES = (
     "analyses",

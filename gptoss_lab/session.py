@@ -220,7 +220,7 @@ class Model:
 
         Raises ValueError for an empty question, and what `Generator` and `harmony.render` raise.
         """
-        conversation = self._conversation(prompt, effort, instructions)
+        conversation = self.conversation(prompt, effort, instructions)
         rendered = harmony.render(conversation, self.tokenizer)
         n_prompt = len(rendered.tokens)
         if max_new_tokens is None:
@@ -294,7 +294,10 @@ class Model:
 
     # Helpers
 
-    def _conversation(self, prompt: str | Sequence[Message], effort: Effort, instructions: str | None) -> list[Message]:
+    def conversation(
+        self, prompt: str | Sequence[Message], effort: Effort = "medium", instructions: str | None = None
+    ) -> list[Message]:
+        """The messages that `chat` renders: a prompt with the opening that it lacks. Raises ValueError if it is empty."""
         if isinstance(prompt, str):
             if not prompt.strip():
                 raise ValueError("the question is empty: ask something")

@@ -16,6 +16,7 @@ from gptoss_lab import weights as weights_module
 from gptoss_lab.config import ModelConfig
 from gptoss_lab.edits.activations import HEAD_POINTS, PATCH_POINTS
 from gptoss_lab.edits.heads import KnockOutAttention
+from gptoss_lab.harmony import StreamParser
 from gptoss_lab.hooks import ActivationCache
 from gptoss_lab.model import Transformer
 from gptoss_lab.ops import ENGINES
@@ -396,6 +397,17 @@ def test_a_channel_reaches_from_its_headers_end_to_its_messages(model: Transform
 ENDS = [("<|end|>", False), ("<|end|>", True), ("<|return|>", True)]
 
 
+def test_each_token_is_read_once_while_generating(model: Transformer, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    push = StreamParser.push
+    monkeypatch.setattr(StreamParser, "push", lambda parser, token: (read.append(token), push(parser, token))[1])
+    with model.hooks(edits.fwd_hooks(edits.mask_expert(1, channel="final"), CONFIG, BYTES)):
+        cache = model.new_cache()
+        for start, stop in pairwise(PARTS):
+            model(TOKENS[start:stop], cache)
+    assert read == TOKENS
+
+
 def test_what_an_edit_would_touch_can_be_asked_beforehand() -> None:
     assert np.flatnonzero(edits.touched(edits.at(channel="analysis"), TOKENS, BYTES)).tolist() == list(ANALYSIS)
     assert edits.touched(edits.at([2, 4]), TOKENS).nonzero()[0].tolist() == [2, 4]
@@ -571,6 +583,7 @@ def test_what_never_meets_does_not_contradict() -> None:
     for a, b in [
         ({"channel": "analysis"}, {"role": "assistant"}),
         ({"positions": range(6)}, {"positions": slice(5, None)}),
+        ({"positions": slice(0, None, 3)}, {"positions": slice(1, None, 2)}),
         ({}, {"channel": "final", "message": 3, "section": "end"}),
     ]:
         with pytest.raises(ValueError, match="masked and forced"):
@@ -610,10 +623,10 @@ def test_a_session_edits_within_a_block_and_says_so(chatty: Model) -> None:
 
 
 def test_nested_blocks_act_as_one(chatty: Model) -> None:
-    forced, masked = edits.force_expert(3), edits.mask_expert(1)
-    with chatty.edit(forced, masked):
+    forced, masked, halved = edits.force_expert(3), edits.mask_expert(1), edits.scale_expert(2, 0.5)
+    with chatty.edit(forced, masked, [halved]):
         together = chatty(TOKENS)
-    with chatty.edit(masked), chatty.edit(forced):
+    with chatty.edit(masked, halved), chatty.edit(forced):
         assert torch.equal(chatty(TOKENS), together)
         with pytest.raises(ValueError, match="masked and forced"), chatty.edit(edits.mask_expert(3)):
             pass
