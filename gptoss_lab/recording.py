@@ -15,7 +15,8 @@ from gptoss_lab.hooks import HookFunction, HookPoint
 WORTH_SAYING = 1e9
 """Bytes from which on the cost of a recording is said beforehand."""
 
-ROUTING_POINTS = ("mlp.hook_router_logits", "mlp.hook_expert_indices", "mlp.hook_topk_weights")
+INDICES = "mlp.hook_expert_indices"
+ROUTING_POINTS = ("mlp.hook_router_logits", INDICES, "mlp.hook_topk_weights")
 RESIDUAL_POINTS = ("hook_resid_pre", "hook_resid_mid", "hook_resid_post")
 
 _KINDS = ("routing", "attention", "residual", "experts")
@@ -110,13 +111,13 @@ class Recorder:
     def arrays(self) -> dict[str, Any]:
         """What was collected, as fields of a `Trace`."""
         record, layers = self._record, range(self._config.n_layers)
-        router_logits, expert_indices, topk_weights = (
-            np.stack([self._joined(f"blocks.{layer}.{point}") for layer in layers]) for point in ROUTING_POINTS
-        )
+        places = max(part.shape[1] for name in self._seen if name.endswith(INDICES) for part in self._seen[name])
         found: dict[str, Any] = {
-            "router_logits": router_logits,
-            "expert_indices": expert_indices,
-            "topk_weights": topk_weights,
+            "router_logits": np.stack([self._joined(f"blocks.{layer}.mlp.hook_router_logits") for layer in layers]),
+            "expert_indices": np.stack([self._in_places(f"blocks.{layer}.{INDICES}", places) for layer in layers]),
+            "topk_weights": np.stack(
+                [self._in_places(f"blocks.{layer}.mlp.hook_topk_weights", places) for layer in layers]
+            ),
         }
         if record.attention:
             found["patterns"] = np.stack([self._pattern(layer) for layer in record.attention])
@@ -125,7 +126,7 @@ class Recorder:
         if names := _residual_names(record):
             found |= {"residual": np.stack([self._joined(name) for name in names]), "residual_points": tuple(names)}
         if record.experts:
-            shares = [self._joined(f"blocks.{layer}.mlp.hook_expert_out") for layer in record.experts]
+            shares = [self._in_places(f"blocks.{layer}.mlp.hook_expert_out", places) for layer in record.experts]
             found |= {"expert_out": np.stack(shares), "expert_out_layers": record.experts}
         return found
 
@@ -140,6 +141,10 @@ class Recorder:
     def _joined(self, name: str, axis: int = 0) -> NDArray:
         return np.concatenate(self._seen[name], axis=axis)
 
+    def _in_places(self, name: str, places: int) -> NDArray:
+        """As `_joined`, with a place for each chosen expert, [pos, place, ...]."""
+        return np.concatenate([_filled_up(part, places, self._config.n_experts) for part in self._seen[name]])
+
     def _pattern(self, layer: int) -> NDArray[np.float32]:
         """A layer's attention [head, pos, k_pos], from passes that each saw only the positions so far."""
         n = self.n_positions
@@ -151,6 +156,19 @@ class Recorder:
             whole[:, position : position + n_queries, :n_keys] = part
             position += n_queries
         return whole
+
+
+def _filled_up(part: NDArray, places: int, n_experts: int) -> NDArray:
+    """[pos, k, ...] as [pos, places, ...]: an edit or a hook may take fewer experts in one layer than in others.
+
+    Indices are filled up with experts that were not chosen, everything else with 0.
+    """
+    missing = places - part.shape[1]
+    if part.dtype.kind != "i":
+        return np.pad(part, [(0, 0), (0, missing), *[(0, 0)] * (part.ndim - 2)])
+    is_chosen = np.zeros((len(part), n_experts), dtype=np.bool_)
+    np.put_along_axis(is_chosen, part, True, axis=1)
+    return np.concatenate((part, np.argsort(is_chosen, axis=1, kind="stable")[:, :missing]), axis=1)
 
 
 def _residual_names(record: Record) -> list[str]:

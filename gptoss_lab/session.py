@@ -292,8 +292,6 @@ class Model:
         guesses = guesses_of_pass(self.transformer, final_residual[0], tokens)
         return self._trace_of(reply, recorder, guesses)
 
-    # Helpers
-
     def conversation(
         self, prompt: str | Sequence[Message], effort: Effort = "medium", instructions: str | None = None
     ) -> list[Message]:
@@ -308,6 +306,8 @@ class Model:
         if instructions is not None:
             opening.append(harmony.developer_message(instructions))
         return [*opening, *messages]
+
+    # Helpers
 
     def _stream(
         self,

@@ -531,8 +531,8 @@ def test_json_gives_equal_edits_back_and_refuses_anything_else() -> None:
         (lambda: edits.mask_expert(range(4)) + edits.mask_expert([4, 5, 6]), "mask at most 6"),
         (lambda: edits.mask_expert(range(5)) + edits.set_top_k(4), "takes 4: of 5 masked, 3 are left; mask at most 4"),
         (
-            lambda: edits.force_expert([1, 2, 3], layer=0),
-            "takes 2 experts, and 3 are forced .1, 2 and 3.; force at most 2",
+            lambda: edits.force_expert([1, 2, 3], layer=1),
+            "of layer 1 takes 2 experts, and 3 are forced .1, 2 and 3.; force at most 2",
         ),
         (lambda: edits.force_expert([1, 2]) + edits.set_top_k(1), "takes 1 experts, and 2 are forced"),
         (lambda: edits.mask_expert([1, 2]) + edits.force_expert(2), "expert 2 of layer 0 cannot be masked and forced"),
@@ -620,6 +620,18 @@ def test_a_session_edits_within_a_block_and_says_so(chatty: Model) -> None:
     assert edits.from_json(edited.trace.provenance["edits"]) == edit
     assert "edits" not in plain.trace.provenance
     assert chat().tokens == plain.tokens
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_a_trace_has_places_for_the_layer_that_takes_most_experts(chatty: Model, k: int) -> None:
+    with chatty.edit(edits.set_top_k(k, layer=0)):
+        trace = chatty.trace(TOKENS, record=("experts",))
+        _, seen = chatty.run_with_cache(TOKENS)
+    assert trace.topk_weights.shape == (2, N, max(k, 2))
+    assert ((trace.topk_weights > 0).sum(axis=2) == [[k], [2]]).all()
+    assert all(len(set(row)) == max(k, 2) for row in trace.expert_indices.reshape(-1, max(k, 2)).tolist())
+    assert np.array_equal(trace.dense_weights()[0] > 0, seen[at(0, "mlp.hook_expert_weights")][0].numpy() > 0)
+    np.testing.assert_allclose(trace.expert_out[0].sum(axis=1), seen[at(0, "hook_mlp_out")][0], atol=1e-5)
 
 
 def test_nested_blocks_act_as_one(chatty: Model) -> None:
