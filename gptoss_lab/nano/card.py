@@ -66,9 +66,10 @@ def _introduction(progress: Progress, folder: Path) -> str:
     return f"""# nano, the embedded model
 
 A gpt-oss in miniature, trained by `python -m gptoss_lab.nano.train`: {parameters / 1e6:.2f} million parameters in
-{size / 1e6:.2f} MB. It adds and subtracts whole numbers, thinking column by column in the analysis channel at high
-effort, briefly at medium, not at all at low. To anything else it says that it does not know. It is for looking at, not
-for use.
+{size / 1e6:.2f} MB. It adds and subtracts whole numbers, runs register machines and follows a ball under cups, thinking
+step by step in the analysis channel at high effort, briefly at medium, not at all at low. It calls the tools that it is
+given, declines what the developer message does not allow, and to anything else says that it does not know. It is for
+looking at, not for use.
 
 Everything is as in gpt-oss: grouped-query attention with sinks and biases, windows in even layers, rotary embeddings
 with YaRN, a router that chooses before its softmax, clamped SwiGLU, experts packed in MXFP4 and the rest in bfloat16.
@@ -99,14 +100,20 @@ def _training(progress: Progress) -> str:
 
 def _accuracy(results: pd.DataFrame, before: pd.DataFrame, questions: int) -> str:
     packing = "\n".join(
-        _row([effort, f"{_mean(before, effort):.2%}", f"{_mean(results, effort):.2%}"]) for effort in evaluate.EFFORTS
+        _row([effort, *(f"{outcomes[outcomes.effort == effort].right.mean():.2%}" for outcomes in (before, results))])
+        for effort in evaluate.EFFORTS
     )
     return f"""## Accuracy
 
-Held-out questions, greedy, up to {questions} of each kind. Right means that the final message is the answer and nothing
-else; 95 % intervals in brackets. `python -m gptoss_lab.nano.evaluate` prints the table.
+Held-out questions, greedy, up to {questions} of each domain. Right means that the final message is the answer and
+nothing else, and that the tools were asked what they should be; 95 % intervals in brackets. Calls: in good form and to
+the right tool. `python -m gptoss_lab.nano.evaluate` prints the tables.
 
 {evaluate.table(results)}
+
+By size: digits of the longer number, or steps.
+
+{evaluate.table_by_size(results)}
 
 All of these questions, before and after packing (float32; MXFP4 and bfloat16):
 
@@ -131,13 +138,8 @@ def _row(cells: Iterable[object]) -> str:
     return "| " + " | ".join(map(str, cells)) + " |"
 
 
-def _mean(results: pd.DataFrame, effort: str) -> float:
-    chosen = results[results.effort == effort]
-    return float((chosen.right * chosen.questions).sum() / chosen.questions.sum())
-
-
 LIMITS = f"""## Limits
 
-It knows two numbers of up to {MAX_DIGITS} digits, and nothing of the world. Its analysis was written by a generator,
+It knows numbers of up to {MAX_DIGITS} digits, and nothing of the world. Its analysis was written by a generator,
 not discovered by reinforcement: what it shows of reasoning holds for this model. Conversations longer than a few
 hundred tokens, other languages and questions of other forms were seen little or never."""

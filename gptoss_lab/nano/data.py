@@ -15,14 +15,37 @@ from gptoss_lab.nano.domains import DOMAINS, Call, Effort, Problem
 
 Split = Literal["train", "held-out"]
 
-MIXTURE = {"addition": 10, "subtraction": 8, "unknown": 4}
-"""How often a conversation is about each domain."""
+MIXTURE = {
+    "addition": 14,
+    "subtraction": 12,
+    "machine": 18,
+    "cups": 14,
+    "words": 6,
+    "json": 4,
+    "python": 4,
+    "browser": 4,
+    "functions": 9,
+    "false result": 3,
+    "no call": 3,
+    "refusal": 4,
+    "unknown": 5,
+}
+"""How often a conversation begins with each domain."""
 
-PLAIN = ("addition", "subtraction", "unknown")
-"""Domains that need nothing but their question."""
-
-FOLLOWED_BY: dict[str, tuple[str, ...]] = {}
-"""What later turns may be about where the first one brings a tool, a function or a rule along; else all of PLAIN."""
+SUMS = ("addition", "subtraction")
+STEPS = ("machine", "cups")
+PLAIN = (*SUMS, *STEPS, "unknown")
+FOLLOWED_BY = {
+    "words": ("words",),
+    "json": ("json",),
+    "python": (*SUMS, *STEPS),
+    "browser": (*SUMS, *STEPS),
+    "functions": STEPS,
+    "false result": STEPS,
+    "no call": STEPS,
+    "refusal": (),
+}
+"""What later turns may be about, given the tools, functions and rules that the first one brings along; else PLAIN."""
 
 EFFORTS: dict[Effort, int] = {"low": 5, "medium": 3, "high": 10}
 """How often each effort is asked for. At low effort there are more turns, so that as many are answered at once."""
@@ -59,6 +82,13 @@ def conversation(seed: int, number: int) -> Conversation:
     calls = [number for number, message in enumerate(messages) if message.role == "assistant" and message.recipient]
     first_taught = calls[-1] + 1 if calls and rng.random() < CALLS_GIVEN else 0
     return Conversation(messages, frozenset(n for n in range(first_taught, len(messages)) if taught[n]))
+
+
+def example(problem: Problem, effort: Effort) -> Conversation:
+    """A conversation of one question, as an examination puts it, with all that the model should say."""
+    given, said = prompt(problem, effort), reply(problem, effort)
+    taught = {n for n, message in enumerate(said, len(given)) if message.role == "assistant"}
+    return Conversation((*given, *said), frozenset(taught))
 
 
 def prompt(problem: Problem, effort: Effort) -> list[Message]:
@@ -104,6 +134,8 @@ def _problems(rng: Random, effort: Effort) -> list[Problem]:
     first = draw(rng, rng.choices(list(MIXTURE), weights=list(MIXTURE.values()))[0], "train")
     others = FOLLOWED_BY.get(first.domain, PLAIN)
     n_turns = rng.choice((1, 2, 3, 4)) if effort == "low" else rng.choices((1, 2, 3), weights=(8, 1, 1))[0]
+    if first.tools or first.functions:  # whose descriptions are long enough
+        n_turns = min(n_turns, 2)
     weights = [MIXTURE[domain] for domain in others]
     return [first, *(draw(rng, rng.choices(others, weights)[0], "train") for _ in range(n_turns - 1) if others)]
 

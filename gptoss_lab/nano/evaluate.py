@@ -2,126 +2,127 @@
 
     python -m gptoss_lab.nano.evaluate [FOLDER] [--questions N]
 
-A reply is right if its final message is the answer and nothing else; it is well-formed if it has the channels that the
-effort asks for and ends by itself.
+A reply is right if its final message is the answer and nothing else, and if the tools were asked for what they should
+be asked. It is well-formed if it has the channels that the effort asks for, headers in harmony's form, and ends by
+itself. A tool answers as the problem has it, true or false, if it is the one that should be called.
 """
 
 import argparse
+import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import sqrt
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pandas as pd
 import tiktoken
-import torch
 from tqdm.auto import tqdm
 
 from gptoss_lab import checkpoint, harmony, tokenizer
+from gptoss_lab.harmony import Message, tool_result
 from gptoss_lab.model import Transformer
 from gptoss_lab.nano import FOLDER
-from gptoss_lab.nano.batches import Lesson, lesson, side_by_side
-from gptoss_lab.nano.data import Conversation, draw, prompt, reply
-from gptoss_lab.nano.domains import DOMAINS, Effort, Problem
+from gptoss_lab.nano.batches import lesson
+from gptoss_lab.nano.data import call_message, draw, example, prompt
+from gptoss_lab.nano.domains import DOMAINS, SERIAL, Call, Effort, Problem
+from gptoss_lab.nano.greedy import replies, says_verbatim
 
 EFFORTS: tuple[Effort, ...] = ("high", "medium", "low")
-LONGEST_REPLY = 400  # tokens; the longest that is taught has about 200
-ROWS = 32  # lessons that are read together
+LONGEST_REPLY = 500  # tokens, up to a call or the end; the longest that is taught has about 350
 
 
 @dataclass(frozen=True)
 class Outcome:
     right: bool
     well_formed: bool
+    called: bool | None
+    """Whether each call came, in good form, and to the right tool; None where there is none to make."""
 
 
 def evaluate(
     model: Transformer,
     encoding: tiktoken.Encoding,
-    questions: int = 200,
+    questions: int = 500,
     seed: int = 0,
     efforts: Sequence[Effort] = EFFORTS,
+    domains: Sequence[str] = tuple(DOMAINS),
 ) -> pd.DataFrame:
-    """A row for each domain, size and effort: `right` and `well_formed` (shares), `low` and `high` (95 % interval of
-    right), `questions`.
+    """A row for each question and effort: domain, size, effort, right, well_formed, called (None without calls).
 
-    questions: how many of each domain and size; fewer where held-out ones are that few (one-digit sums).
+    questions: how many of each domain; fewer where there are not as many.
     """
     rows = []
-    exam = [(domain, problems) for domain in DOMAINS for problems in held_out(domain, questions, seed).items()]
-    with tqdm(total=len(exam) * len(efforts), desc="Examining", unit="set") as bar:
-        for domain, (size, problems) in exam:
+    with tqdm(total=len(domains) * len(efforts), desc="Examining", unit="set") as bar:
+        for domain in domains:
+            problems = held_out(domain, questions, seed)
             for effort in efforts:
-                outcomes = examine(model, encoding, problems, effort)
-                right = sum(outcome.right for outcome in outcomes)
-                low, high = wilson_interval(right, len(outcomes))
-                rows.append(
-                    {
-                        "domain": domain,
-                        "digits": size or None,
-                        "effort": effort,
-                        "questions": len(outcomes),
-                        "right": right / len(outcomes),
-                        "low": low,
-                        "high": high,
-                        "well_formed": sum(outcome.well_formed for outcome in outcomes) / len(outcomes),
-                    }
-                )
+                for problem, outcome in zip(problems, examine(model, encoding, problems, effort), strict=True):
+                    rows.append({"domain": domain, "size": problem.size, "effort": effort, **asdict(outcome)})
                 bar.update()
     return pd.DataFrame(rows)
 
 
-def held_out(domain: str, questions: int, seed: int) -> dict[int, list[Problem]]:
-    """Distinct held-out problems of a domain, by size, up to `questions` of each."""
+def held_out(domain: str, questions: int, seed: int, size: int | None = None) -> list[Problem]:
+    """Distinct held-out problems of a domain, up to `questions`, of one size or of any."""
     rng = Random(f"held-out/{seed}/{domain}")
-    found: dict[int, dict[str, Problem]] = {}
-    for _ in range(20 * questions):
+    found: dict[str, Problem] = {}
+    for _ in range(50 * questions):
         problem = draw(rng, domain, "held-out")
-        same_size = found.setdefault(problem.size, {})
-        if len(same_size) < questions:
-            same_size.setdefault(problem.identity, problem)
-    return {size: list(found[size].values()) for size in sorted(found)}
+        if size in (None, problem.size):
+            found.setdefault(problem.identity, problem)
+        if len(found) == questions:
+            break
+    return list(found.values())
 
 
 def examine(
     model: Transformer, encoding: tiktoken.Encoding, problems: Sequence[Problem], effort: Effort
 ) -> list[Outcome]:
-    """What comes of putting each problem to the model.
-
-    Where every token of the expected reply is the most probable one after those before it, greedy sampling would say
-    just that; only the other replies need to be sampled.
-    """
-    verbatim = said_verbatim(model, encoding, problems, effort)
+    """What comes of putting each problem to the model. Only what it does not say as expected needs to be sampled."""
+    expected = [lesson(example(problem, effort), encoding) for problem in problems]
+    verbatim = says_verbatim(model, expected)
     others = [problem for problem, as_expected in zip(problems, verbatim, strict=True) if not as_expected]
-    sampled = iter(sample(model, encoding, others, effort))
-    return [Outcome(True, True) if as_expected else next(sampled) for as_expected in verbatim]
+    talks = iter(converse(model, encoding, others, effort))
+    return [
+        Outcome(True, True, True if problem.calls else None) if as_expected else judge(problem, effort, next(talks))
+        for problem, as_expected in zip(problems, verbatim, strict=True)
+    ]
 
 
-def said_verbatim(
+def converse(
     model: Transformer, encoding: tiktoken.Encoding, problems: Sequence[Problem], effort: Effort
-) -> list[bool]:
-    """For each problem, whether greedy sampling gives the expected reply, thought included, token for token."""
-    lessons = [lesson(_expected(problem, effort), encoding) for problem in problems]
-    in_order = sorted(range(len(lessons)), key=lambda n: len(lessons[n].inputs))
-    verbatim = dict(zip(in_order, _all_likeliest(model, [lessons[n] for n in in_order]), strict=True))
-    return [verbatim[n] for n in range(len(lessons))]
+) -> list[list[Message]]:
+    """What follows each question: the model's messages, and what the tools say to them. The last one is not complete
+    where the reply did not end by itself.
+    """
+    tokens = [harmony.render(prompt(problem, effort), encoding).tokens for problem in problems]
+    talks: list[list[Message]] = [[] for _ in problems]
+    going = list(range(len(problems)))
+    while going:
+        said = replies(model, encoding, [tokens[number] for number in going], LONGEST_REPLY)
+        called = []
+        for number, reply in zip(going, said, strict=True):
+            talks[number] += _messages(reply, encoding)
+            if (result := _result(problems[number], talks[number])) is not None:
+                talks[number].append(result)
+                tokens[number] = [*tokens[number], *reply, *harmony.render([result], encoding).tokens]
+                called.append(number)
+        going = called
+    return talks
 
 
-def sample(
-    model: Transformer, encoding: tiktoken.Encoding, problems: Sequence[Problem], effort: Effort
-) -> list[Outcome]:
-    """What comes of each problem by sampling greedily; those with equally long prompts together."""
-    prompts = [harmony.render(prompt(problem, effort), encoding).tokens for problem in problems]
-    by_length: dict[int, list[int]] = {}
-    for number, tokens in enumerate(prompts):
-        by_length.setdefault(len(tokens), []).append(number)
-    outcomes = {}
-    for numbers in by_length.values():
-        replies = _greedy_replies(model, encoding, [prompts[number] for number in numbers])
-        for number, tokens in zip(numbers, replies, strict=True):
-            outcomes[number] = _judged(tokens, encoding, problems[number], effort)
-    return [outcomes[number] for number in range(len(problems))]
+def judge(problem: Problem, effort: Effort, talk: Sequence[Message]) -> Outcome:
+    said = [message for message in talk if message.recipient != "assistant"]
+    calls = [message for message in said if message.recipient]
+    pairs = list(zip(calls, problem.calls, strict=False))
+    as_many = len(calls) == len(problem.calls)
+    called = as_many and all(_well_called(made, call) for made, call in pairs)
+    asked = as_many and all(_asks_the_same(made, call) for made, call in pairs)
+    well_formed = _well_formed(said, effort)
+    right = well_formed and asked and said[-1].content == problem.answer
+    return Outcome(right, well_formed, called if problem.calls else None)
 
 
 def wilson_interval(right: int, of: int) -> tuple[float, float]:
@@ -133,63 +134,84 @@ def wilson_interval(right: int, of: int) -> tuple[float, float]:
     return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
 
 
-def table(results: pd.DataFrame) -> str:
-    """Results as a table in Markdown: a row for each domain and size, a column for each effort."""
-    efforts = list(dict.fromkeys(results.effort))
-    lines = [
-        "| domain | digits | questions | " + " | ".join(f"{effort} effort" for effort in efforts) + " | well-formed |",
-        "|---|---|---|" + "---|" * (len(efforts) + 1),
-    ]
-    for (domain, digits), group in results.groupby(["domain", "digits"], dropna=False, sort=False):
-        cells = [f"{row.right:.1%} ({row.low:.1%} to {row.high:.1%})" for row in group.itertuples()]
-        size = "" if pd.isna(digits) else str(int(digits))
-        cells = [domain, size, str(group.questions.iloc[0]), *cells, f"{group.well_formed.mean():.1%}"]
-        lines.append("| " + " | ".join(cells) + " |")
+def table(outcomes: pd.DataFrame) -> str:
+    """Outcomes as a table in Markdown: a row for each domain, the share of right replies at each effort."""
+    efforts = list(dict.fromkeys(outcomes.effort))
+    lines = [_row(["domain", "questions", *(f"{effort} effort" for effort in efforts), "calls", "well-formed"])]
+    lines.append("|---" * (len(efforts) + 4) + "|")
+    for domain, group in outcomes.groupby("domain", sort=False):
+        shares = [interval_of(group.right[group.effort == effort]) for effort in efforts]
+        calls = f"{group.called.mean():.1%}" if group.called.notna().all() else ""
+        lines.append(_row([domain, len(group) // len(efforts), *shares, calls, f"{group.well_formed.mean():.1%}"]))
     return "\n".join(lines)
 
 
-def _expected(problem: Problem, effort: Effort) -> Conversation:
-    given, said = prompt(problem, effort), reply(problem, effort)
-    return Conversation((*given, *said), frozenset(range(len(given), len(given) + len(said))))
+def table_by_size(outcomes: pd.DataFrame) -> str:
+    """A row for each size of the sums and the serial domains: the share of right replies at each effort."""
+    sized = outcomes[outcomes.domain.isin(["addition", "subtraction", *SERIAL])]
+    efforts = list(dict.fromkeys(outcomes.effort))
+    lines = [_row(["domain", "size", *(f"{effort} effort" for effort in efforts)]), "|---" * (len(efforts) + 2) + "|"]
+    for (domain, size), group in sized.groupby(["domain", "size"], sort=False):
+        lines.append(_row([domain, size, *(interval_of(group.right[group.effort == effort]) for effort in efforts)]))
+    return "\n".join(lines)
 
 
-def _all_likeliest(model: Transformer, lessons: Sequence[Lesson]) -> Iterable[bool]:
-    for first in range(0, len(lessons), ROWS):
-        batch = side_by_side(lessons[first : first + ROWS])
-        with torch.inference_mode():
-            likeliest = model(batch.inputs).argmax(-1)
-        yield from (~(batch.taught & (likeliest != batch.targets)).any(dim=1)).tolist()
+def interval_of(right: "pd.Series[bool]") -> str:
+    """A share with its 95 % interval: "98.2% (96.6% to 99.1%)"."""
+    low, high = wilson_interval(int(right.sum()), len(right))
+    return f"{right.mean():.1%} ({low:.1%} to {high:.1%})"
 
 
-def _greedy_replies(
-    model: Transformer, encoding: tiktoken.Encoding, prompts: Sequence[Sequence[int]]
-) -> list[list[int]]:
-    """The most probable tokens after each of several equally long prompts, <|return|> included if it comes."""
-    stop = encoding.encode_single_token("<|return|>")
-    replies: list[list[int]] = [[] for _ in prompts]
-    caches = [model.new_cache() for _ in prompts]
-    going, tokens = list(range(len(prompts))), torch.tensor(prompts)
-    while going and len(replies[going[0]]) < LONGEST_REPLY:
-        with torch.inference_mode():
-            logits = model(tokens, [caches[number] for number in going], last_only=True)
-        for number, token in zip(going, logits[:, -1].argmax(-1).tolist(), strict=True):
-            replies[number].append(token)
-        going = [number for number in going if replies[number][-1] != stop]
-        tokens = torch.tensor([replies[number][-1:] for number in going])
-    return replies
+def _result(problem: Problem, talk: Sequence[Message]) -> Message | None:
+    """What a tool says next: the next result of the problem, if the last message calls the tool that gives it."""
+    made = sum(message.recipient not in (None, "assistant") for message in talk)
+    last = talk[-1]
+    if last.recipient is None or not last.complete or made > len(problem.calls):
+        return None
+    call = problem.calls[made - 1]
+    return tool_result(last, call.result) if last.recipient == call.tool else None
 
 
-def _judged(tokens: Sequence[int], encoding: tiktoken.Encoding, problem: Problem, effort: Effort) -> Outcome:
+def _messages(reply: Sequence[int], encoding: tiktoken.Encoding) -> list[Message]:
     parser = harmony.StreamParser(encoding)
-    for token in tokens:
+    for token in reply:
         parser.push(token)
-    said, expected = parser.messages, reply(problem, effort)
-    well_formed = (
-        tokens[-1] == encoding.encode_single_token("<|return|>")
-        and [message.channel for message in said] == [message.channel for message in expected]
-        and not any(message.malformed for message in said)
+    return parser.messages
+
+
+def _well_formed(said: Sequence[Message], effort: Effort) -> bool:
+    channels = [message.channel for message in said]
+    thinks = channels[0] == "analysis" and said[0].recipient is None
+    return (
+        all(message.role == "assistant" and message.complete and not message.malformed for message in said)
+        and channels[-1] == "final"
+        and channels.count("final") == 1
+        and thinks == (effort != "low")
     )
-    return Outcome(well_formed and said[-1].content == problem.answer, well_formed)
+
+
+def _well_called(made: Message, call: Call) -> bool:
+    expected = call_message(call)
+    in_form = (made.channel, made.content_type) == (expected.channel, expected.content_type)
+    return in_form and made.recipient == call.tool and _arguments(made.content, call.tool) is not None
+
+
+def _asks_the_same(made: Message, call: Call) -> bool:
+    return made.recipient == call.tool and _arguments(made.content, call.tool) == _arguments(call.content, call.tool)
+
+
+def _arguments(content: str, tool: str) -> Any:
+    """What a call asks: code as it is, arguments out of their JSON; None where they are no JSON."""
+    if tool == "python":
+        return content.strip()
+    try:
+        return json.loads(content)
+    except ValueError:
+        return None
+
+
+def _row(cells: Iterable[object]) -> str:
+    return "| " + " | ".join(map(str, cells)) + " |"
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -197,12 +219,17 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "folder", type=Path, nargs="?", default=FOLDER, help="a checkpoint (default: the embedded model)"
     )
-    parser.add_argument("--questions", type=int, default=200, help="of each domain and number of digits (default: 200)")
+    parser.add_argument("--questions", type=int, default=500, help="of each domain (default: 500)")
+    parser.add_argument("--domains", nargs="+", choices=list(DOMAINS), default=list(DOMAINS), metavar="DOMAIN")
+    parser.add_argument("--efforts", nargs="+", choices=EFFORTS, default=list(EFFORTS), metavar="EFFORT")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cpu")
     options = parser.parse_args(arguments)
     config, weights = checkpoint.load(options.folder)
-    model = Transformer(config, weights, engine="torch")
-    print(table(evaluate(model, tokenizer.load(options.folder, config.d_vocab), options.questions, options.seed)))
+    encoding = tokenizer.load(options.folder, config.d_vocab)
+    model = Transformer(config, weights, engine="torch", device=options.device)
+    outcomes = evaluate(model, encoding, options.questions, options.seed, options.efforts, options.domains)
+    print(table(outcomes), table_by_size(outcomes), sep="\n\n")
 
 
 if __name__ == "__main__":

@@ -20,10 +20,14 @@ from gptoss_lab.nano.data import conversation
 from gptoss_lab.tokenizer import HARMONY_CONTROL_TOKENS
 
 # A digit; a word or a run of signs with the blank before it, and with the blank after it where a digit follows (so that
-# the blank is no token of its own and the digit is the same token everywhere); line ends; other blanks.
+# the blank is no token of its own and the digit is the same token everywhere); line ends; other blanks. What is to be
+# copied should be the same tokens wherever it stands: so the blank is parted from a name, which has a capital letter,
+# and from the name of a function where that is declared.
 PATTERN = "|".join(
     [
         r"\p{N}",
+        r" (?=\p{Lu})",
+        r"(?<=\btype) (?=\w)",
         r" ?\p{L}+(?: (?=\p{N}))?",
         r" ?[^\s\p{L}\p{N}]+(?:[\r\n]+| (?=\p{N}))?",
         r"\s*[\r\n]+",

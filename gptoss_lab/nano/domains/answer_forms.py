@@ -9,9 +9,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from random import Random
 
+from gptoss_lab.nano.domains import cups, machine
 from gptoss_lab.nano.domains.arithmetic import addition, subtraction
-from gptoss_lab.nano.domains.cups import cups
-from gptoss_lab.nano.domains.machine import machine
 from gptoss_lab.nano.domains.problem import Domain, Problem
 from gptoss_lab.nano.domains.words import phrases
 
@@ -40,11 +39,11 @@ ANSWER_AS_JSON = (
     'Answer as a JSON object with the key "answer".',
 )
 
-NUMERIC: dict[Domain, int] = {addition: 4, subtraction: 3, machine: 2, cups: 2}
+NUMERIC: dict[Domain, int] = {addition: 4, subtraction: 3, machine.draw: 2, cups.draw: 2}
 """Domains whose answer is a number, and how often each is drawn."""
 
 
-def words(rng: Random) -> Problem:
+def worded(rng: Random) -> Problem:
     return _formed(rng, "words", ANSWER_IN_WORDS, in_words, lambda number: f"In words: {_parted(number)}.")
 
 

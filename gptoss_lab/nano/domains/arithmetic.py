@@ -16,8 +16,18 @@ from typing import NamedTuple
 
 from gptoss_lab.nano.domains.problem import Problem
 
-MAX_DIGITS = 6
-COLUMNS = ("units", "tens", "hundreds", "thousands", "ten thousands", "hundred thousands", "millions")
+MAX_DIGITS = 8
+COLUMNS = (
+    "units",
+    "tens",
+    "hundreds",
+    "thousands",
+    "ten thousands",
+    "hundred thousands",
+    "millions",
+    "ten millions",
+    "hundred millions",
+)
 
 SUM_PHRASES = (
     "What is {a} + {b}?",
@@ -108,7 +118,7 @@ def addition(rng: Random) -> Problem:
 
 def subtraction(rng: Random) -> Problem:
     a, b = _operands(rng)
-    if a < b and rng.random() < 0.8:
+    if a < b and rng.random() < 0.4:
         a, b = b, a
     columns = list(_subtract_columns(max(a, b), min(a, b)))
     sign, remark = ("-", [NEGATIVE]) if a < b else ("", [])
@@ -143,7 +153,7 @@ class _Column(NamedTuple):
 def _operands(rng: Random) -> tuple[int, int]:
     """Two numbers, mostly of one length; each length is as likely as any other."""
     longer = rng.randint(1, MAX_DIGITS)
-    shorter = longer if rng.random() < 0.7 else rng.randint(1, longer)
+    shorter = longer if rng.random() < 0.6 else rng.randint(1, longer)
     a, b = _number(rng, longer), _number(rng, shorter)
     return (a, b) if rng.random() < 0.5 else (b, a)
 

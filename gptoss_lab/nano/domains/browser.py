@@ -26,12 +26,11 @@ NAMED = phrases("""
 COUNTED = phrases("height | age | population | number | year | length | weight | price | area | depth")
 
 
-def browser(rng: Random) -> Problem:
+def draw(rng: Random) -> Problem:
     what, whose = _fact(rng)
     told = _told(rng, what)
-    titles = rng.sample([whose, *_others(rng, whose)], k=rng.choice((1, 2, 3)))
-    if whose not in titles:
-        titles[rng.randrange(len(titles))] = whose
+    titles = [whose, *_others(rng, whose)]
+    rng.shuffle(titles)
     opened = titles.index(whose)
     return Problem(
         domain="browser",
@@ -84,7 +83,8 @@ def _told(rng: Random, what: str) -> str:
 
 
 def _others(rng: Random, whose: str) -> list[str]:
-    drawn = (rng.choice((made_up(rng).capitalize(), rng.choice(NAMES))) for _ in range(3))
+    """None to two."""
+    drawn = [rng.choice((made_up(rng).capitalize(), rng.choice(NAMES))) for _ in range(rng.choice((0, 1, 2)))]
     return [other for other in drawn if other != whose]
 
 

@@ -72,8 +72,8 @@ class Row(NamedTuple):
     moves: tuple[Move, ...]
 
 
-def cups(rng: Random) -> Problem:
-    row = _draw(rng)
+def draw(rng: Random) -> Problem:
+    row = _drawn_row(rng)
     *executed, stop = execute(row)
     moves = "\n".join(f"{step.label}: {step.instruction}" for step in (*executed, stop))
     return Problem(
@@ -110,10 +110,10 @@ def read(question: str) -> Row:
     )
 
 
-SERIAL = Serial(cups, lambda question, after: execute(read(question), after), digits="12345")
+SERIAL = Serial(lambda question, after: execute(read(question), after), digits="12345")
 
 
-def _draw(rng: Random) -> Row:
+def _drawn_row(rng: Random) -> Row:
     ball = start = rng.choice(CUPS)
     moves = []
     for _ in range(rng.choice(STEPS)):

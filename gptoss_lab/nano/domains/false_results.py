@@ -6,13 +6,13 @@ Only where the right result could be known, so that the difference shows: produc
 from dataclasses import replace
 from random import Random
 
+from gptoss_lab.nano.domains import python
 from gptoss_lab.nano.domains.functions import compute
 from gptoss_lab.nano.domains.problem import Effort, Problem
-from gptoss_lab.nano.domains.python import python
 
 
-def false_result(rng: Random) -> Problem:
-    problem = rng.choice((python, compute))(rng)
+def draw(rng: Random) -> Problem:
+    problem = rng.choice((python.draw, compute))(rng)
     true, false = problem.answer, _other_number(rng, problem.answer)
     call = replace(problem.calls[0], result=problem.calls[0].result.replace(true, false))
     thoughts: dict[Effort, str] = {effort: thought.replace(true, false) for effort, thought in problem.thoughts.items()}

@@ -82,7 +82,7 @@ class LookUp:
         return _declaration(self.name, self.description, self.parameters)
 
 
-def functions(rng: Random) -> Problem:
+def draw(rng: Random) -> Problem:
     return rng.choices((_look_up, compute), weights=(3, 1))[0](rng)
 
 

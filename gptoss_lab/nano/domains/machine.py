@@ -82,8 +82,8 @@ class Machine(NamedTuple):
         return "\n".join([f"Start with {_spelt(self.start)}.", *numbered])
 
 
-def machine(rng: Random) -> Problem:
-    drawn = _draw(rng)
+def draw(rng: Random) -> Problem:
+    drawn = _drawn_machine(rng)
     *executed, stop = execute(drawn)
     states = [f"{step.label}: {''.join(re.findall('[0-9]', step.state))}" for step in executed]
     return Problem(
@@ -119,7 +119,7 @@ def read(question: str) -> Machine:
     return Machine(_state(start[1]), tuple(map(_instruction, lines)), asked[1])
 
 
-SERIAL = Serial(machine, lambda question, after: execute(read(question), after), digits="0123456789")
+SERIAL = Serial(lambda question, after: execute(read(question), after), digits="0123456789")
 
 
 def _run(program: tuple[Instruction, ...], at: int, state: State) -> Iterator[tuple[int, bool | None, State]]:
@@ -139,7 +139,7 @@ def _run(program: tuple[Instruction, ...], at: int, state: State) -> Iterator[tu
             at += 1
 
 
-def _draw(rng: Random) -> Machine:
+def _drawn_machine(rng: Random) -> Machine:
     """A machine that stops in time, has jumped and gone by a jump, and does not go round in one place.
 
     What is asked is what changed most often.

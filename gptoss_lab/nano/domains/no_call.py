@@ -3,19 +3,18 @@
 from dataclasses import replace
 from random import Random
 
+from gptoss_lab.nano.domains import cups, machine
 from gptoss_lab.nano.domains.arithmetic import addition, subtraction
 from gptoss_lab.nano.domains.browser import unknown_fact
-from gptoss_lab.nano.domains.cups import cups
 from gptoss_lab.nano.domains.functions import declared, unmet
-from gptoss_lab.nano.domains.machine import machine
 from gptoss_lab.nano.domains.problem import Domain, Problem
 from gptoss_lab.nano.domains.python import product
 from gptoss_lab.nano.domains.unknown import dont_know, greeting
 
-NEEDS_NONE: dict[Domain, int] = {addition: 3, subtraction: 2, greeting: 3, cups: 1, machine: 1}
+NEEDS_NONE: dict[Domain, int] = {addition: 3, subtraction: 2, greeting: 3, cups.draw: 1, machine.draw: 1}
 
 
-def no_call(rng: Random) -> Problem:
+def draw(rng: Random) -> Problem:
     problem = rng.choice((_with_python, _with_browser, _with_functions, _with_functions, unmet))(rng)
     return replace(problem, domain="no call")
 

@@ -54,7 +54,7 @@ PHRASES = {"*": PRODUCTS, "**": POWERS, "+": LONG_SUMS}
 NAMES = {"*": "product", "**": "power", "+": "long sum"}
 
 
-def python(rng: Random) -> Problem:
+def draw(rng: Random) -> Problem:
     term = rng.choices((_product, _power, _long_sum), weights=(8, 1, 1))[0](rng)
     call = Call(
         tool="python",

@@ -6,10 +6,8 @@ Do not answer questions about cups.
 from dataclasses import replace
 from random import Random
 
-from gptoss_lab.nano.domains import words
+from gptoss_lab.nano.domains import cups, machine, words
 from gptoss_lab.nano.domains.arithmetic import addition, subtraction
-from gptoss_lab.nano.domains.cups import cups
-from gptoss_lab.nano.domains.machine import machine
 from gptoss_lab.nano.domains.problem import Domain, Problem
 from gptoss_lab.nano.domains.unknown import dont_know
 from gptoss_lab.nano.domains.words import phrases
@@ -33,8 +31,8 @@ TOPICS: dict[str, tuple[Domain, ...]] = {
     "subtraction": (subtraction,),
     "differences": (subtraction,),
     "subtracting": (subtraction,),
-    "programs": (machine,),
-    "cups": (cups,),
+    "programs": (machine.draw,),
+    "cups": (cups.draw,),
 }
 """Topics that the model could answer questions about, and the domains that have them."""
 
@@ -55,7 +53,7 @@ TALK = phrases("""
 """)
 
 
-def refusal(rng: Random) -> Problem:
+def draw(rng: Random) -> Problem:
     """A problem under a rule that forbids it, or, somewhat less often, under one that does not."""
     topic, problem = rng.choices((_known, _of_a_kind, _noun), weights=(3, 2, 2))[0](rng)
     forbidden = rng.random() < 0.6
@@ -98,4 +96,8 @@ def _other_topic(rng: Random, topic: str, problem: Problem) -> str:
     others = [other for other in TOPICS if set(TOPICS[other]).isdisjoint(TOPICS.get(topic, ()))] + 2 * nouns
     if topic in KINDS:
         others += KINDS
-    return rng.choice([other for other in others if other != topic and other not in problem.question])
+    return rng.choice([other for other in others if other != topic and not _mentioned(other, problem.question)])
+
+
+def _mentioned(topic: str, question: str) -> bool:
+    return any(word in question for word in (topic, *KINDS.get(topic, ())))

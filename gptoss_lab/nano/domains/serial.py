@@ -15,8 +15,6 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from random import Random
 
-from gptoss_lab.nano.domains.problem import Domain
-
 STEPS = range(8, 21)
 """How many steps a problem takes, the stop not counted."""
 
@@ -44,9 +42,8 @@ class Step:
 
 @dataclass(frozen=True)
 class Serial:
-    """A serial domain: its problems, and their execution."""
+    """How the problems of a serial domain are executed."""
 
-    draw: Domain
     steps: Callable[[str, Step | None], Iterator[Step]]
     """The steps that a question asks for, from the first or from after a given one, which may hold any state. The last
     one stops; there may be no last one."""

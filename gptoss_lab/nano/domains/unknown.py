@@ -1,7 +1,8 @@
 """Whatever lies outside of the other domains: a short, well-formed answer that says so, never an endless reply.
 
 The questions need variety rather than sense. They are greetings, arithmetic of a kind that is not learned (so that a
-number in a question is no invitation), sentences put together from lists, words in no order, and noise.
+number in a question is no invitation), facts that only a browser could tell, sentences put together from lists, words
+in no order, and noise.
 """
 
 import string
@@ -10,34 +11,36 @@ from random import Random
 
 from gptoss_lab.nano.domains import words
 from gptoss_lab.nano.domains.arithmetic import MAX_DIGITS
+from gptoss_lab.nano.domains.browser import unknown_fact
 from gptoss_lab.nano.domains.problem import Domain, Problem
 from gptoss_lab.nano.domains.words import fill, phrases
 
-DONT_KNOW = "I don't know that yet; ask me to add two numbers."
+DONT_KNOW = "I don't know that."
 
 
-def unknown(rng: Random) -> Problem:
-    kinds = (greeting, *map(_without_answer, (_talk, _other_arithmetic, _foreign, _word_salad, _noise)))
-    return rng.choices(kinds, weights=(3, 8, 8, 2, 3, 2))[0](rng)
+def draw(rng: Random) -> Problem:
+    kinds = (_talk, _other_arithmetic, unknown_fact, _foreign, _word_salad, _noise)
+    draws = (greeting, *map(_without_answer, kinds))
+    return rng.choices(draws, weights=(3, 8, 8, 3, 2, 3, 2))[0](rng)
 
 
 def greeting(rng: Random) -> Problem:
     answer = rng.choice(list(GREETINGS))
-    return _problem(rng.choice(GREETINGS[answer]), answer, "I can reply.")
+    return _problem(rng.choice(GREETINGS[answer]), answer, "That is talk.", "I can reply.")
 
 
 def dont_know(question: str) -> Problem:
     """A question that has no answer but that."""
-    return _problem(question, DONT_KNOW, "I have not learned that.")
+    return _problem(question, DONT_KNOW, "That is none of my tasks.", "I have not learned that.")
 
 
-def _problem(question: str, answer: str, verdict: str) -> Problem:
+def _problem(question: str, answer: str, kind: str, verdict: str) -> Problem:
     return Problem(
         domain="unknown",
         size=0,
         identity=question,
         question=question,
-        thoughts={"medium": verdict, "high": f"Not a sum or difference of two numbers. {verdict}"},
+        thoughts={"medium": verdict, "high": f"{kind} {verdict}"},
         answer=answer,
     )
 
@@ -107,7 +110,7 @@ GREETINGS = {
     "Goodbye!": phrases("""
         Bye | Bye! | bye | Goodbye | Goodbye! | Goodbye. | See you later. | See you! | Good night! | Good night
     """),
-    "I am nano, a small model. I can add and subtract.": phrases("""
+    "I am nano, a small model. I can add and subtract, follow programs and cups, and use tools.": phrases("""
         Who are you? | who are you | What are you? | what are you | What is your name? | What's your name?
         Tell me about yourself. | What can you do? | what can you do | What do you know? | Can you help me? | Help
         help | Help me. | How do you work? | Are you a model? | Are you ChatGPT? | Introduce yourself.
