@@ -295,7 +295,7 @@ class Model:
     def conversation(
         self, prompt: str | Sequence[Message], effort: Effort = "medium", instructions: str | None = None
     ) -> list[Message]:
-        """The messages that `chat` renders: a prompt, with the opening that it lacks. Raises ValueError for an empty one."""
+        """The messages that `chat` renders: a prompt with the opening that it lacks. ValueError if it is empty."""
         if isinstance(prompt, str):
             if not prompt.strip():
                 raise ValueError("the question is empty: ask something")
