@@ -21,8 +21,7 @@ from torch import Tensor
 from gptoss_lab import mxfp4
 from gptoss_lab.mxfp4 import Mxfp4
 from gptoss_lab.ops import compile, numba_ops
-from gptoss_lab.ops.simd import LANES
-from gptoss_lab.ops.target import INSTRUCTION_SET
+from gptoss_lab.ops.target import INSTRUCTION_SET, LANES
 
 DTYPES = [torch.float32, torch.bfloat16]
 
@@ -103,7 +102,7 @@ def test_what_cannot_be_read_is_refused() -> None:
         numba_ops.linear(x, torch.randn(4, 8).half(), None)
     with pytest.raises(ValueError, match=r"\(4, 8\) are not contiguous"):
         numba_ops.linear(x, torch.randn(8, 4).T, None)
-    with pytest.raises(TypeError, match=r"x is float32 .* not torch.float64"):
+    with pytest.raises(TypeError, match=r"activations are float32 .* not torch.float64"):
         numba_ops.linear(x.double(), torch.randn(4, 8), None)
 
 

@@ -9,9 +9,8 @@ too, and what the splits found is merged.
 
 from typing import NamedTuple
 
-from gptoss_lab.ops.compile import Kernel, device, job_reader
+from gptoss_lab.ops.compile import Kernel, device, inner_loop, job_reader
 from gptoss_lab.ops.simd import (
-    LANES,
     add_outer,
     add_to,
     exp,
@@ -23,6 +22,7 @@ from gptoss_lab.ops.simd import (
     load_tile,
     maximum,
     only_between,
+    prefetch,
     scatter_columns,
     set_float,
     set_int,
@@ -32,12 +32,12 @@ from gptoss_lab.ops.simd import (
     store,
     zeros,
 )
-from gptoss_lab.ops.target import INSTRUCTION_SET
+from gptoss_lab.ops.target import INSTRUCTION_SET, LANES
 
 VECTOR = 4 * LANES
 
 _WIDTH = 2  # vectors of queries in a block
-_ROWS = 8 if INSTRUCTION_SET == "avx512" else 4  # keys, or dimensions, whose sums are in registers together
+_SUMS = 16 if INSTRUCTION_SET == "avx512" else 8  # vectors of sums that are in registers together
 _KEYS = 64  # keys whose scores are in the L1 cache together
 
 
@@ -258,14 +258,16 @@ def _finish(job, block):
 def _make_attend(width):
     """Attention of a block of queries, `width` vectors of them, over the keys from `first` to end - 1."""
 
-    def make_multiply(n_rows):
+    def make_tile(n_rows, known_stride):
         n_sums = n_rows * width
+        bytes_ahead = 4 * n_rows
 
-        @device
-        def multiply(rows, row_stride, stride, columns, n, sums):
-            """Adds to sums[row][query] the products rows[row, i] * columns[i][query], over i below n."""
+        @inner_loop
+        def add_tile(rows, row_stride, stride, columns, n, sums, ahead):
+            row_stride = known_stride or row_stride
             totals = zeros(n_sums)
             for i in range(n):
+                prefetch(ahead + i * bytes_ahead)
                 totals = add_outer(
                     totals,
                     splat_tile(rows + i * stride, row_stride, n_rows),
@@ -273,19 +275,31 @@ def _make_attend(width):
                 )
             add_to(sums, _ROW, VECTOR, totals, width)
 
+        return add_tile
+
+    def make_multiply(known_stride):
+        n_at_once = _SUMS // width
+        add_tile, add_row = make_tile(n_at_once, known_stride), make_tile(1, 0)
+
+        @device
+        def multiply(rows, n_rows, row_stride, stride, columns, n, sums, ahead):
+            """Adds to sums[row][query] the products rows[row, i] * columns[i][query], over i below n.
+
+            Meanwhile memory is asked for what is `ahead`, as large as the rows. A stride between rows that is known
+            when compiling (or 0) spares a register for each row.
+            """
+            whole = n_rows // n_at_once * n_at_once
+            for row in range(0, whole, n_at_once):
+                to = ahead + row * n * 4
+                add_tile(rows + row * row_stride, row_stride, stride, columns, n, sums + row * _ROW, to)
+            for row in range(whole, n_rows):
+                add_row(rows + row * row_stride, row_stride, stride, columns, n, sums + row * _ROW, ahead)
+
         return multiply
 
-    multiply_some, multiply_one = make_multiply(_ROWS), make_multiply(1)
+    score_any, score_64, mix = make_multiply(0), make_multiply(4 * 64), make_multiply(4)
 
-    @device
-    def multiply(rows, n_rows, row_stride, stride, columns, n, sums):
-        whole = n_rows // _ROWS * _ROWS
-        for row in range(0, whole, _ROWS):
-            multiply_some(rows + row * row_stride, row_stride, stride, columns, n, sums + row * _ROW)
-        for row in range(whole, n_rows):
-            multiply_one(rows + row * row_stride, row_stride, stride, columns, n, sums + row * _ROW)
-
-    @device
+    @inner_loop
     def softmax(block, n, z_end):
         """From n scores to their weights; what was summed before is put on the new scale."""
         for i in range(0, width * VECTOR, VECTOR):
@@ -306,16 +320,27 @@ def _make_attend(width):
 
     @device
     def attend(job, block, first, end, mask):
+        tables = job.tables + 8 * block.sequence * job.n_pieces
         key = first
         while key < end:
             slot = key % job.piece_length
             n = min(min(_KEYS, job.piece_length - slot), end - key)
-            piece = get_int(job.tables + 8 * (block.sequence * job.n_pieces + key // job.piece_length))
+            piece = get_int(tables + 8 * (key // job.piece_length))
             at = 4 * (block.kv_head * job.piece_length + slot) * job.d_head
             keys, values = piece + 4 * job.key_offset + at, piece + 4 * job.value_offset + at
+            following = min((key + n) // job.piece_length, job.n_pieces - 1)
+            next_keys = (
+                get_int(tables + 8 * following)
+                + 4 * job.key_offset
+                + ((key + n) % job.piece_length - slot) * 4 * job.d_head
+                + at
+            )
             for i in range(0, n * _ROW, VECTOR):
                 store(block.scores + i, splat(0.0))
-            multiply(keys, n, 4 * job.d_head, 4, block.queries, job.d_head, block.scores)
+            if job.d_head == 64:
+                score_64(keys, n, 4 * 64, 4, block.queries, 64, block.scores, values)
+            else:
+                score_any(keys, n, 4 * job.d_head, 4, block.queries, job.d_head, block.scores, values)
             if mask:
                 for i in range(n):
                     for vector in range(width):
@@ -323,7 +348,7 @@ def _make_attend(width):
                         begin, last = block.first_key + vector * VECTOR, block.last_key + vector * VECTOR
                         store(score, only_between(load(score), key + i, load_ints(begin), load_ints(last)))
             softmax(block, n, block.z + job.d_head * _ROW)
-            multiply(values, job.d_head, 4, 4 * job.d_head, block.scores, n, block.z)
+            mix(values, job.d_head, 4, 4 * job.d_head, block.scores, n, block.z, next_keys)
             key += n
 
     return attend

@@ -32,8 +32,10 @@ _SIGNATURE = types.void(types.int64, types.int64, types.int64)
 _compilable: list["Kernel | ParallelLoop"] = []
 _compiling = threading.RLock()
 
-device = numba.njit(forceinline=True, **_OPTIONS)
-"""Marks a function that kernels call."""
+device = numba.njit(inline="always", **_OPTIONS)
+"""Marks a function that kernels call. It becomes part of them before anything is compiled."""
+inner_loop = numba.njit(forceinline=True, **_OPTIONS)
+"""Marks one that is compiled by itself first: quicker, where it has much inside and is called from several places."""
 
 
 class Kernel:

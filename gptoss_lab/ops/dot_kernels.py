@@ -6,19 +6,28 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gptoss_lab.ops.compile import Kernel, device, job_reader
-from gptoss_lab.ops.layout import BFLOAT16, FLOAT32, MXFP4, SCALES, STEP, WEIGHTS, copy_tails, row_bytes, scale_bytes
-from gptoss_lab.ops.simd import (
-    LANES,
-    add_outer,
+from gptoss_lab.ops.compile import Kernel, device, inner_loop, job_reader
+from gptoss_lab.ops.formats import (
+    BFLOAT16,
+    FLOAT32,
+    MXFP4,
+    SCALES,
+    STEP,
+    add_products,
     add_scaled,
+    are_last,
+    copy_ends,
+    element,
+    load_scales,
+    load_words,
+    row_bytes,
+    scale_bytes,
+)
+from gptoss_lab.ops.simd import (
     deinterleave,
     get_float,
     get_int,
     load,
-    load_scales,
-    load_tile,
-    load_words,
     prefetch,
     set_float,
     splat,
@@ -27,31 +36,31 @@ from gptoss_lab.ops.simd import (
     zeros,
 )
 from gptoss_lab.ops.swiglu import swiglu
+from gptoss_lab.ops.target import LANES
 
 _CHUNK = 2 * LANES  # rows of weights that are finished together
 _BLOCK = 16  # vectors that are
 _ROWS = 2  # rows whose sums are in registers together
-_AHEAD = (
-    8  # memory is asked for this many times _ROWS rows ahead: the hardware does not guess that rows follow each other
-)
+_AHEAD = 8  # times _ROWS rows ahead, memory is asked for: hardware does not guess that one row follows another
 
 _SUMS = 4 * _BLOCK * _CHUNK
 _OWN_BYTES = (_SUMS + _CHUNK * (STEP + SCALES) + 4095) // 4096 * 4096
 
 
 class Dots(NamedTuple):
-    """For each group g of vectors: the g-th matrix [n_out, n_in] times each of them, plus the g-th bias.
+    """For each group g of vectors: one of the matrices [n_out, n_in] times each of them, plus a bias.
 
-    Vectors starts[g] to ends[g] - 1 are group g's. Vector i is row sources[i] of x; its result goes to row targets[i]
-    of out, times factors[targets[i]].
+    Group g meets matrix number matrices[g]. It has vectors starts[g] to ends[g] - 1; vector i is row sources[i] of x,
+    and its result goes to row targets[i] of out, times factors[targets[i]].
     """
 
     format: int
-    weights: int  # n_groups matrices
+    weights: int  # of all matrices
     scales: int  # theirs, of MXFP4
-    bias: int  # [n_groups, n_out], or 0
+    bias: int  # [.., n_out], or 0
     n_out: int
     n_in: int
+    matrices: int  # int64 [n_groups], or 0: the g-th
     starts: int  # int64 [n_groups]
     ends: int  # int64 [n_groups]
     n_groups: int
@@ -62,7 +71,8 @@ class Dots(NamedTuple):
     factors: int  # float32, or 0
     swiglu: int  # 1: rows of the result are pairs of gate and up, of which `out` gets one number each
     limit: float  # SwiGLU's
-    vectors: int  # scratch memory for the vectors, in spread order
+    vectors: int  # scratch memory for the vectors in spread order: put there by `spread`, or else ...
+    vectors_each: int  # ... by each thread for itself, so many bytes; or 0
     scratch: int  # for the threads
 
 
@@ -89,28 +99,37 @@ _length_in_kernel = device(_length)
 
 @Kernel
 def spread(thread, n_threads, address):
-    """Copies the vectors, each in spread order (see `layout`)."""
+    """Puts the vectors in spread order (see `formats`), together with the other threads."""
     job = _read(address)
+    _spread_vectors(job, job.vectors, thread, n_threads)
+
+
+@device
+def _spread_vectors(job, vectors, thread, n_threads):
     length = _length_in_kernel(job.format, job.n_in)
     for group in range(job.n_groups):
         for i in range(get_int(job.starts + 8 * group) + thread, get_int(job.ends + 8 * group), n_threads):
             source = get_int(job.sources + 8 * i) if job.sources else i
-            _spread(job.x + 4 * source * job.n_in, job.n_in, job.format, job.vectors + 4 * i * length)
+            x, to = job.x + 4 * source * job.n_in, vectors + 4 * i * length
+            _spread(x, job.n_in, job.format, to)
 
 
 @device
 def _spread(x, n, format, to):
     for first in range(0, n, format * LANES):
-        for which in range(format):
+        for vector in range(format):
             for lane in range(LANES):
-                i = first + lane * format + which
-                set_float(to + 4 * (first + which * LANES + lane), get_float(x + 4 * i) if i < n else 0.0)
+                i = first + element(format, vector, lane)
+                set_float(to + 4 * (first + vector * LANES + lane), get_float(x + 4 * i) if i < n else np.float32(0))
 
 
 @Kernel
 def dots(thread, n_threads, address):
-    """After `spread`: a run of chunks, through the groups, that costs about as much as any other thread's."""
+    """A run of chunks, through the groups, that costs about as much as any other thread's."""
     job = _read(address)
+    vectors = job.vectors + thread * job.vectors_each
+    if job.vectors_each:
+        _spread_vectors(job, vectors, 0, 1)
     n_chunks = (job.n_out + _CHUNK - 1) // _CHUNK
     total = 0
     for group in range(job.n_groups):
@@ -120,7 +139,7 @@ def dots(thread, n_threads, address):
         cost = _cost(job, group)
         if cost:
             for chunk in range(_chunks_in(first, cost, n_chunks), _chunks_in(last, cost, n_chunks)):
-                _chunk(job, group, chunk * _CHUNK, job.scratch + thread * _OWN_BYTES)
+                _chunk(job, group, chunk * _CHUNK, vectors, job.scratch + thread * _OWN_BYTES)
             first -= n_chunks * cost
             last -= n_chunks * cost
 
@@ -138,32 +157,34 @@ def _chunks_in(work, cost, n_chunks):
 
 
 @device
-def _chunk(job, group, row, own):
+def _chunk(job, group, row, vectors, own):
     """The rows of one chunk, from `row`, for the vectors of a group."""
     n_rows = min(_CHUNK, job.n_out - row)
-    place = group * job.n_out + row
+    matrix = get_int(job.matrices + 8 * group) if job.matrices else group
+    before = matrix * job.n_out + row
     width, scale_width = row_bytes(job.format, job.n_in), scale_bytes(job.format, job.n_in)
-    weights, scales, bias = job.weights + place * width, job.scales + place * scale_width, job.bias + 4 * place
-    tails, tail_scales = own + _SUMS, own + _SUMS + _CHUNK * STEP
-    copy_tails(weights, width, STEP, n_rows, tails)
-    copy_tails(scales, scale_width, SCALES, n_rows, tail_scales)
+    weights, scales, bias = job.weights + before * width, job.scales + before * scale_width, job.bias + 4 * before
+    ends = own + _SUMS if are_last(row + n_rows, job.n_out, width) else 0
+    if ends:
+        copy_ends(weights, width, STEP, n_rows, ends)
+        copy_ends(scales, scale_width, SCALES, n_rows, ends + _CHUNK * STEP)
     length = _length_in_kernel(job.format, job.n_in)
     end = get_int(job.ends + 8 * group)
     for first in range(get_int(job.starts + 8 * group), end, _BLOCK):
-        n, vectors = min(_BLOCK, end - first), job.vectors + 4 * first * length
+        n, x = min(_BLOCK, end - first), vectors + 4 * first * length
         if job.format == MXFP4:
-            _sums_mxfp4(weights, width, scales, scale_width, tails, tail_scales, n_rows, vectors, 4 * length, n, own)
+            _sums_mxfp4(weights, width, scales, scale_width, ends, n_rows, x, 4 * length, n, own)
         elif job.format == BFLOAT16:
-            _sums_bfloat16(weights, width, scales, scale_width, tails, tail_scales, n_rows, vectors, 4 * length, n, own)
+            _sums_bfloat16(weights, width, scales, scale_width, ends, n_rows, x, 4 * length, n, own)
         else:
-            _sums_float32(weights, width, scales, scale_width, tails, tail_scales, n_rows, vectors, 4 * length, n, own)
+            _sums_float32(weights, width, scales, scale_width, ends, n_rows, x, 4 * length, n, own)
         for i in range(n):
             _finish(job, row, n_rows, first + i, own + 4 * i * _CHUNK, bias if job.bias else 0)
 
 
 def _make_sums(format):
     """The sums of a chunk, for weights of one format."""
-    weights_of, scaled = WEIGHTS[format], format == MXFP4
+    scaled = format == MXFP4
 
     def make_tile(n_columns):
         n = _ROWS * n_columns
@@ -171,23 +192,28 @@ def _make_sums(format):
         @device
         def add_step(totals, weights, row_bytes, scales, scale_bytes, x, stride):
             words = load_words(weights, row_bytes, _ROWS)
-            products = zeros(n) if scaled else totals
-            for which in range(format):
-                products = add_outer(products, weights_of(words, which), load_tile(x + which * STEP, stride, n_columns))
-            return add_scaled(totals, products, load_scales(scales, scale_bytes, _ROWS)) if scaled else products
+            if scaled:
+                products = add_products(zeros(n), words, x, stride, format)
+                return add_scaled(totals, products, load_scales(scales, scale_bytes, _ROWS))
+            return add_products(totals, words, x, stride, format)
 
-        @device
-        def tile(weights, row_bytes, scales, scale_bytes, tails, tail_scales, x, stride, second, sums):
+        @inner_loop
+        def tile(weights, row_bytes, scales, scale_bytes, end, end_scales, x, stride, second, sums):
+            """The sums of _ROWS rows and n_columns vectors; `end`: a copy of the rows' last steps, or 0."""
             totals = zeros(n)
             n_steps = row_bytes // STEP
+            ahead = weights + _AHEAD * _ROWS * row_bytes
             for i in range(n_steps):
                 for line in range(0, _ROWS * STEP, 64):
-                    prefetch(weights + _AHEAD * _ROWS * row_bytes + i * _ROWS * STEP + line)
+                    prefetch(ahead + i * _ROWS * STEP + line)
                 w, s = weights + i * STEP, scales + i * SCALES
                 totals = add_step(totals, w, second * row_bytes, s, second * scale_bytes, x + i * format * STEP, stride)
             if row_bytes % STEP:
+                prefetch(ahead + n_steps * _ROWS * STEP)
+                w, w_stride = (end, STEP) if end else (weights + n_steps * STEP, row_bytes)
+                s, s_stride = (end_scales, SCALES) if end else (scales + n_steps * SCALES, scale_bytes)
                 rest = x + n_steps * format * STEP
-                totals = add_step(totals, tails, second * STEP, tail_scales, second * SCALES, rest, stride)
+                totals = add_step(totals, w, second * w_stride, s, second * s_stride, rest, stride)
             store_sums(sums, second * 4, 4 * _CHUNK, totals, n_columns)
 
         return tile
@@ -195,7 +221,7 @@ def _make_sums(format):
     one, two, four = make_tile(1), make_tile(2), make_tile(4)
 
     @device
-    def sums_of(weights, row_bytes, scales, scale_bytes, tails, tail_scales, n_rows, x, stride, n, sums):
+    def sums_of(weights, row_bytes, scales, scale_bytes, ends, n_rows, x, stride, n, sums):
         """sums[vector][row], for n vectors, `stride` bytes apart, and n_rows rows."""
         i = 0
         while i < n:
@@ -204,14 +230,14 @@ def _make_sums(format):
             for row in range(0, n_rows, _ROWS):
                 second = 1 if row + 1 < n_rows else 0  # a last row without a second is taken twice
                 w, s = weights + row * row_bytes, scales + row * scale_bytes
-                t, ts = tails + row * STEP, tail_scales + row * SCALES
+                e, es = (ends + row * STEP, ends + _CHUNK * STEP + row * SCALES) if ends else (0, 0)
                 to = sums + 4 * (i * _CHUNK + row)
                 if columns == 4:
-                    four(w, row_bytes, s, scale_bytes, t, ts, vectors, stride, second, to)
+                    four(w, row_bytes, s, scale_bytes, e, es, vectors, stride, second, to)
                 elif columns == 2:
-                    two(w, row_bytes, s, scale_bytes, t, ts, vectors, stride, second, to)
+                    two(w, row_bytes, s, scale_bytes, e, es, vectors, stride, second, to)
                 else:
-                    one(w, row_bytes, s, scale_bytes, t, ts, vectors, stride, second, to)
+                    one(w, row_bytes, s, scale_bytes, e, es, vectors, stride, second, to)
             i += columns
 
     return sums_of

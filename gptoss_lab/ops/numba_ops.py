@@ -49,32 +49,53 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         products.multiply_in_panels(matrix, rows.beyond(first, matrix.n_in), count, results.beyond(first, matrix.n_out))
     if in_panels < n:
         bounds = torch.tensor([in_panels, n])
-        groups = Groups(bounds.data_ptr(), bounds.data_ptr() + 8, 1)
+        groups = Groups(0, bounds.data_ptr(), bounds.data_ptr() + 8, 1)
         products.dot_products(matrix, groups, n, rows, results)
     return out
 
 
 def expert_shares(x: Tensor, indices: Tensor, weights: Tensor, layer: LayerWeights, swiglu_limit: float) -> Tensor:
-    x, indices, weights = _float32(x), indices.contiguous(), weights.contiguous()
+    x, weights = _float32(x), _float32(weights)
+    indices = indices.to(torch.int64).contiguous()
     gate_up, down = stored(layer.gate_up, layer.gate_up_bias), stored(layer.down, layer.down_bias)
-    n_experts, n_pairs = len(layer.down_bias), indices.numel()
     shares = torch.empty(*indices.shape, down.n_out)
-    starts, pairs, tokens = _by_expert(indices, n_experts)
+    if len(x) == 1 and indices.numel() < len(_COUNT):
+        count = _COUNT.data_ptr()
+        groups = Groups(indices.data_ptr(), count, count + 8, indices.numel())
+        inputs, results = Rows(x.data_ptr(), _ZEROS.data_ptr()), Rows(shares.data_ptr())
+        _experts_by_dots(gate_up, down, swiglu_limit, groups, inputs, indices.numel(), results, weights)
+        return shares
+    starts, pairs, tokens = _by_expert(indices, len(layer.down_bias))
     inputs, results = Rows(x.data_ptr(), tokens.data_ptr()), Rows(shares.data_ptr(), pairs.data_ptr())
-    ends = starts[1:]
+    rest = starts
     if number_in_panels(len(x)):
-        starts = _many_in_panels(gate_up, down, swiglu_limit, starts, inputs, results, weights)
-    groups = Groups(starts.data_ptr(), ends.data_ptr(), n_experts)
-    hidden = torch.empty(n_pairs, down.n_in)
-    products.dot_products(gate_up, groups, n_pairs, inputs, Rows(hidden.data_ptr()), swiglu_limit=swiglu_limit)
-    products.dot_products(down, groups, n_pairs, Rows(hidden.data_ptr()), results, factors=weights.data_ptr())
+        rest = _experts_in_panels(gate_up, down, swiglu_limit, starts, inputs, results, weights)
+    groups = Groups(0, rest.data_ptr(), starts.data_ptr() + 8, len(layer.down_bias))
+    _experts_by_dots(gate_up, down, swiglu_limit, groups, inputs, indices.numel(), results, weights)
     return shares
 
 
+_COUNT, _ZEROS = torch.arange(257), torch.zeros(257, dtype=torch.int64)
+
+
+def _experts_by_dots(
+    gate_up: Matrices,
+    down: Matrices,
+    limit: float,
+    groups: Groups,
+    inputs: Rows,
+    n: int,
+    results: Rows,
+    weights: Tensor,
+) -> None:
+    """Of n vectors, those of the groups."""
+    hidden = torch.empty(n, down.n_in)
+    products.dot_products(gate_up, groups, n, inputs, Rows(hidden.data_ptr()), swiglu_limit=limit)
+    products.dot_products(down, groups, n, Rows(hidden.data_ptr()), results, factors=weights.data_ptr())
+
+
 def _by_expert(indices: Tensor, n_experts: int) -> list[Tensor]:
-    """Pairs of a token and a rank, sorted by expert: where each expert's begin (and the last's end), the pairs, their
-    tokens.
-    """
+    """Pairs of token and rank by expert: where each expert's begin (and the last's end), the pairs, their tokens."""
     n = indices.numel()
     starts, pairs, tokens = torch.empty(n_experts + 1 + 2 * n, dtype=torch.int64).split([n_experts + 1, n, n])
     job = Grouping(
@@ -84,7 +105,7 @@ def _by_expert(indices: Tensor, n_experts: int) -> list[Tensor]:
     return [starts, pairs, tokens]
 
 
-def _many_in_panels(
+def _experts_in_panels(
     gate_up: Matrices, down: Matrices, limit: float, starts: Tensor, inputs: Rows, results: Rows, weights: Tensor
 ) -> Tensor:
     """Takes each expert's vectors in panels, as far as they fill them. Returns where the remaining ones start."""
@@ -146,5 +167,5 @@ def attention(q: Tensor, context: Context, sinks: Tensor, window: int | None) ->
 
 def _float32(x: Tensor) -> Tensor:
     if x.dtype != torch.float32:
-        raise TypeError(f"x is float32 for the numba engine, not {x.dtype}")
+        raise TypeError(f"activations are float32 for the numba engine, not {x.dtype}")
     return x.contiguous()

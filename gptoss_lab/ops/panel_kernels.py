@@ -1,6 +1,6 @@
 """Matrix times matrix, for many vectors: a vector lies in each lane, and weights are decoded once for all of them.
 
-Vectors are packed into panels of LANES vectors: [panel][element][lane], elements in spread order (see `layout`).
+Vectors are packed into panels of LANES vectors: [panel][element][lane], elements in spread order (see `formats`).
 Weights are decoded, some rows and elements at a time, into a buffer that stays in the L1 cache; each is multiplied with
 two panels, and the sums stay in registers. (Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication",
 2008.)
@@ -8,19 +8,30 @@ two panels, and the sums stay in registers. (Goto and van de Geijn, "Anatomy of 
 
 from typing import NamedTuple
 
-from gptoss_lab.ops.compile import Kernel, device, job_reader
-from gptoss_lab.ops.layout import BFLOAT16, FLOAT32, MXFP4, SCALES, STEP, WEIGHTS, copy_tails, row_bytes, scale_bytes
+from gptoss_lab.ops.compile import Kernel, device, inner_loop, job_reader
+from gptoss_lab.ops.formats import (
+    BFLOAT16,
+    FLOAT32,
+    MXFP4,
+    SCALES,
+    STEP,
+    are_last,
+    copy_ends,
+    load_scales,
+    load_words,
+    place,
+    row_bytes,
+    scale_bytes,
+    store_weights,
+)
 from gptoss_lab.ops.simd import (
-    LANES,
     add_outer,
     add_to,
     gather_columns,
     get_float,
     get_int,
     load,
-    load_scales,
     load_tile,
-    load_words,
     prefetch,
     scatter_columns,
     set_float,
@@ -31,7 +42,7 @@ from gptoss_lab.ops.simd import (
     zeros,
 )
 from gptoss_lab.ops.swiglu import swiglu
-from gptoss_lab.ops.target import INSTRUCTION_SET
+from gptoss_lab.ops.target import INSTRUCTION_SET, LANES
 
 VECTOR = 4 * LANES
 """Bytes of one element of a panel."""
@@ -42,7 +53,7 @@ _ROWS = 12 if INSTRUCTION_SET == "avx512" else 6  # rows whose sums are in regis
 
 _ELEMENTS = 288  # elements of a row that are decoded at a time, about
 _DECODED = _ROWS * 4 * (_ELEMENTS + 8 * LANES)
-_TAILS = _ROWS * (STEP + SCALES)
+_ENDS = _ROWS * (STEP + SCALES)
 _LISTS = 8 * LANES + 8 * 8 * LANES
 
 
@@ -95,7 +106,7 @@ def scratch_floats(n_vectors: int, n_threads: int) -> int:
 
 
 def _own_bytes(n_panels):
-    return (n_panels * CHUNK * VECTOR + _DECODED + _TAILS + _LISTS + 4095) // 4096 * 4096 + 128
+    return (n_panels * CHUNK * VECTOR + _DECODED + _ENDS + _LISTS + 4095) // 4096 * 4096 + 128
 
 
 _own_bytes_in_kernel = device(_own_bytes)
@@ -136,8 +147,9 @@ def _length(format, n):
 def _place(format, n, i):
     """Where element i of n stands in spread order."""
     step = format * LANES
-    width = LANES if i < n // step * step else (n % step + format - 1) // format
-    return i // step * step + i % step % format * width + i % step // format
+    first = i // step * step
+    width = LANES if first + step <= n else (n - first + format - 1) // format
+    return first + place(format, width, i - first)
 
 
 @Kernel
@@ -147,11 +159,11 @@ def multiply(thread, n_threads, address):
     panels = (job.n_vectors + LANES - 1) // LANES
     own = job.scratch + thread * _own_bytes_in_kernel(panels)
     sums, decoded = own, own + panels * CHUNK * VECTOR
-    tails, rows = decoded + _DECODED, decoded + _DECODED + _TAILS
+    ends, rows = decoded + _DECODED, decoded + _DECODED + _ENDS
     for chunk in range(n_chunks * thread // n_threads, n_chunks * (thread + 1) // n_threads):
         for i in range(panels * CHUNK):
             store(sums + i * VECTOR, splat(0.0))
-        _add_chunk(job, chunk * CHUNK, panels, sums, decoded, tails)
+        _add_chunk(job, chunk * CHUNK, panels, sums, decoded, ends)
         for panel in range(panels):
             at = sums + panel * CHUNK * VECTOR
             _add_bias(job, chunk * CHUNK, at)
@@ -162,7 +174,7 @@ def multiply(thread, n_threads, address):
 
 
 @device
-def _add_chunk(job, row, panels, sums, decoded, tails):
+def _add_chunk(job, row, panels, sums, decoded, ends):
     """Adds the products of up to CHUNK rows of weights to sums [panel][row][lane]."""
     n_rows = min(CHUNK, job.n_out - row)
     bytes_a_row, scale_bytes_a_row = row_bytes(job.format, job.n_in), scale_bytes(job.format, job.n_in)
@@ -175,12 +187,15 @@ def _add_chunk(job, row, panels, sums, decoded, tails):
             weights = job.weights + (row + r) * bytes_a_row
             scales = job.scales + (row + r) * scale_bytes_a_row
             k = min(_ROWS, n_rows - r)
+            last = are_last(row + r + k, job.n_out, bytes_a_row)
             if job.format == MXFP4:
-                _decode_mxfp4(weights, bytes_a_row, scales, scale_bytes_a_row, k, element // step, n, decoded, tails)
+                _decode_mxfp4(
+                    weights, bytes_a_row, scales, scale_bytes_a_row, k, last, element // step, n, decoded, ends
+                )
             elif job.format == BFLOAT16:
-                _decode_bfloat16(weights, bytes_a_row, 0, 0, k, element // step, n, decoded, tails)
+                _decode_bfloat16(weights, bytes_a_row, 0, 0, k, last, element // step, n, decoded, ends)
             else:
-                _decode_float32(weights, bytes_a_row, 0, 0, k, element // step, n, decoded, tails)
+                _decode_float32(weights, bytes_a_row, 0, 0, k, last, element // step, n, decoded, ends)
             panel = 0
             while panel + 2 <= panels:
                 x = job.panels + (panel * length + element) * VECTOR
@@ -195,40 +210,35 @@ _DECODED_ROW = _DECODED // _ROWS
 
 
 def _make_decode(format):
-    weights_of, scaled = WEIGHTS[format], format == MXFP4
-
     @device
     def decode_step(weights, scales, width, to):
         words = load_words(weights, 0, 1)
-        for which in range(format):
-            values = weights_of(words, which)[0]
-            if scaled:
-                values = values * load_scales(scales, 0, 1)[0]
-            store(to + 4 * which * width, values)
+        if format == MXFP4:
+            store_weights(to, width, words, load_scales(scales, 0, 1), format)
+        else:
+            store_weights(to, width, words, zeros(1), format)
 
-    @device
-    def decode(weights, bytes_a_row, scales, scale_bytes_a_row, n_rows, first_step, n, to, tails):
+    @inner_loop
+    def decode(weights, bytes_a_row, scales, scale_bytes_a_row, n_rows, last, first_step, n, to, ends):
         """n elements of each of n_rows rows as float32."""
         whole = n // (format * LANES)
         width = n % (format * LANES) // format
-        if width:
-            copy_tails(weights, bytes_a_row, STEP, n_rows, tails)
-            if scaled:
-                copy_tails(scales, scale_bytes_a_row, SCALES, n_rows, tails + _ROWS * STEP)
+        if width and last:
+            copy_ends(weights, bytes_a_row, STEP, n_rows, ends)
+            copy_ends(scales, scale_bytes_a_row, SCALES, n_rows, ends + _ROWS * STEP)
         for row in range(n_rows):
-            w, s = (
-                weights + row * bytes_a_row + first_step * STEP,
-                scales + row * scale_bytes_a_row + first_step * SCALES,
-            )
+            w = weights + row * bytes_a_row + first_step * STEP
+            s = scales + row * scale_bytes_a_row + first_step * SCALES
             target = to + row * _DECODED_ROW
             for line in range(0, n * 4 // format, 64):
                 prefetch(w + _ROWS * bytes_a_row + line)
             for i in range(whole):
                 decode_step(w + i * STEP, s + i * SCALES, LANES, target + i * format * VECTOR)
             if width:
-                decode_step(
-                    tails + row * STEP, tails + _ROWS * STEP + row * SCALES, width, target + whole * format * VECTOR
-                )
+                w, s = w + whole * STEP, s + whole * SCALES
+                if last:
+                    w, s = ends + row * STEP, ends + _ROWS * STEP + row * SCALES
+                decode_step(w, s, width, target + whole * format * VECTOR)
 
     return decode
 
@@ -239,7 +249,7 @@ _decode_mxfp4, _decode_bfloat16, _decode_float32 = _make_decode(MXFP4), _make_de
 def _make_multiply(n_columns):
     n_sums = _ROWS * n_columns
 
-    @device
+    @inner_loop
     def multiply(weights, x, panel_stride, n, sums):
         """Adds n products to each of the sums [_ROWS][n_columns]."""
         totals = zeros(n_sums)

@@ -13,15 +13,16 @@ from torch import Tensor
 from gptoss_lab.mxfp4 import Mxfp4
 from gptoss_lab.ops import dot_kernels, panel_kernels
 from gptoss_lab.ops.dot_kernels import Dots
-from gptoss_lab.ops.layout import BFLOAT16, FLOAT32, MXFP4
+from gptoss_lab.ops.formats import BFLOAT16, FLOAT32, MXFP4
 from gptoss_lab.ops.panel_kernels import Packing, Product
-from gptoss_lab.ops.simd import LANES
+from gptoss_lab.ops.target import LANES
 from gptoss_lab.ops.threads import launch, lock, scratch, threads
 
 MOST_IN_PANELS = 512
 """Vectors that go in panels together: those of one panel after another should stay in the L2 cache."""
 
-_WORTH_A_PANEL = 0.8  # of its lanes filled: the speed of dot products over that of panels
+_WORTH_A_PANEL = 0.9  # of its lanes filled: then panels are faster than dot products
+_FEW = 4  # vectors that each thread prepares for itself, sooner than all could wait for each other
 _FORMATS = {torch.float32: FLOAT32, torch.bfloat16: BFLOAT16}
 
 
@@ -46,8 +47,9 @@ class Matrices(NamedTuple):
 
 
 class Groups(NamedTuple):
-    """Vectors starts[g] to ends[g] - 1 are to meet the g-th matrix; int64 both."""
+    """Vectors starts[g] to ends[g] - 1 are to meet matrix matrices[g] (or the g-th, where that is 0); all int64."""
 
+    matrices: int
     starts: int
     ends: int
     n: int
@@ -131,9 +133,12 @@ def dot_products(
     matrices: Matrices, groups: Groups, n: int, x: Rows, out: Rows, factors: int = 0, swiglu_limit: float | None = None
 ) -> None:
     """Of n vectors, those of the groups: out = (matrix x + bias) * factors, or swiglu(matrix x + bias)."""
-    own_size = dot_kernels.scratch_floats(threads())
+    n_threads = threads()
+    own_size = dot_kernels.scratch_floats(n_threads)
+    size = n * dot_kernels.vector_floats(matrices.format, matrices.n_in)
+    each = n <= _FEW
     with lock:
-        own = scratch(own_size + n * dot_kernels.vector_floats(matrices.format, matrices.n_in))
+        own = scratch(own_size + size * (n_threads if each else 1))
         job = Dots(
             *matrices,
             *groups,
@@ -143,7 +148,9 @@ def dot_products(
             swiglu_limit is not None,
             swiglu_limit or 0.0,
             vectors=own + 4 * own_size,
+            vectors_each=4 * size if each else 0,
             scratch=own,
         )
-        launch(dot_kernels.spread, job, 4 * n * matrices.n_in)
+        if not each:
+            launch(dot_kernels.spread, job, 4 * n * matrices.n_in)
         launch(dot_kernels.dots, job, n * matrices.n_in * matrices.n_out)

@@ -6,7 +6,6 @@ import numpy as np
 
 from gptoss_lab.ops.compile import Kernel, device, job_reader
 from gptoss_lab.ops.simd import (
-    LANES,
     fma,
     get_float,
     get_int,
@@ -17,6 +16,7 @@ from gptoss_lab.ops.simd import (
     store,
     sum_lanes,
 )
+from gptoss_lab.ops.target import LANES
 
 
 class Norm(NamedTuple):

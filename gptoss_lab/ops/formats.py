@@ -1,0 +1,219 @@
+"""How weights lie in memory, and the order in which vectors must lie to meet them.
+
+All weights are read as vectors of 32-bit words: a step is LANES words. A word holds 8 weights of MXFP4, 2 of bfloat16
+or 1 of float32. A step comes out as so many vectors, and the elements that are to meet the weights are put in the order
+in which these come, which is called spread. In a last step of fewer words the vectors are as much shorter.
+"""
+
+import struct
+from typing import Any
+
+from llvmlite import ir
+from numba.core import types
+from numba.core.typing.templates import signature
+from numba.extending import intrinsic
+
+from gptoss_lab.mxfp4 import E2M1_VALUES
+from gptoss_lab.ops.compile import device
+from gptoss_lab.ops.simd import get_byte, set_byte
+from gptoss_lab.ops.target import INSTRUCTION_SET, LANES
+from gptoss_lab.ops.vectors import (
+    FLOATS,
+    I8,
+    I32,
+    I64,
+    INTS,
+    Ints,
+    array_of,
+    call,
+    constant,
+    emitted_sized,
+    fma_of,
+    items_of,
+    load_from,
+    pointer,
+    splat_of,
+    tile_of,
+)
+
+# Formats, named by the number of weights in a word.
+FLOAT32, BFLOAT16, MXFP4 = 1, 2, 8
+
+STEP = 4 * LANES
+"""Bytes of a row that are read at a time."""
+SCALES = LANES // 4
+"""Scales (bytes, MXFP4) that belong to them."""
+
+
+@device
+def row_bytes(format, n_in):
+    return 4 * n_in // format
+
+
+@device
+def scale_bytes(format, n_in):
+    return n_in // 32 if format == MXFP4 else 0
+
+
+@device
+def are_last(end, n_rows, bytes_a_row):
+    """Whether the rows before `end` are so near the last of n_rows that a whole step at their end may leave the matrix.
+
+    After other rows it finds the next ones, which does no harm: the vectors are filled up with zeros.
+    """
+    return (n_rows - end) * bytes_a_row < STEP
+
+
+@device
+def copy_ends(rows, bytes_a_row, step, n_rows, to):
+    """Copies what is left of each row after the last whole step; zeros fill it up to a step."""
+    left = bytes_a_row % step
+    for row in range(n_rows):
+        source, target = rows + (row + 1) * bytes_a_row - left, to + row * step
+        for i in range(step):
+            set_byte(target + i, get_byte(source + i) if i < left else 0)
+
+
+_IN_LANES_OF_128_BITS = INSTRUCTION_SET == "avx2"
+
+
+@device
+def place(format, width, i):
+    """Where element i of a step of `width` words stands in spread order."""
+    if format == MXFP4 and _IN_LANES_OF_128_BITS:
+        vector = i % 2 * 4 + i // 16 % 2 * 2 + i // 2 % 2  # nibble, half, place in a pair of bytes
+        return vector * width + i // 32 * 4 + i // 4 % 4
+    return i % format * width + i // format
+
+
+@device
+def element(format, vector, lane):
+    """The element of a whole step that stands in a lane of one of the step's vectors in spread order."""
+    if format == MXFP4 and _IN_LANES_OF_128_BITS:
+        return lane // 4 * 32 + vector // 2 % 2 * 16 + lane % 4 * 4 + vector % 2 * 2 + vector // 4
+    return lane * format + vector
+
+
+# Weights in registers
+
+
+@emitted_sized(lambda n: types.UniTuple(Ints, n), types.int64, types.int64)
+def load_words(builder, address, stride, n):
+    """A step of each of n rows, `stride` bytes apart."""
+    return array_of(builder, [load_from(builder, address, INTS, stride, i, align=1) for i in range(n)])
+
+
+@emitted_sized(tile_of, types.int64, types.int64)
+def load_scales(builder, address, stride, n):
+    """The scales of a step of MXFP4 of each of n rows: each in the lanes of the 4 words that it belongs to."""
+    into_exponent = ir.Constant(INTS, [(23 - 8 * (lane // 4)) % 32 for lane in range(LANES)])
+    rows = []
+    for i in range(n):
+        raw = load_from(builder, address, ir.IntType(8 * SCALES), stride, i, align=1)
+        scales = splat_of(builder, raw if SCALES == 4 else builder.zext(raw, I32), INTS)
+        rotated = call(builder, f"llvm.fshl.v{LANES}i32", INTS, scales, scales, into_exponent)
+        # E8M0 0 stands for 2^-127, which an exponent field cannot say: it becomes 0.
+        rows.append(builder.bitcast(builder.and_(rotated, constant(INTS, 0x7F800000)), FLOATS))
+    return array_of(builder, rows)
+
+
+@intrinsic(prefer_literal=True)
+def add_products(typingctx, sums, words, x, stride, format):
+    """sums[i, j] + the products of row i's step of weights, unscaled, and vector j's; vectors are `stride` apart."""
+
+    def codegen(context, builder, _, values):
+        totals = items_of(builder, values[0])
+        rows = [_weights(builder, row, format.literal_value) for row in items_of(builder, values[1])]
+        n_columns = len(totals) // len(rows)
+        for which in range(format.literal_value):
+            at = builder.add(values[2], I64(which * STEP))
+            columns = [load_from(builder, at, FLOATS, values[3], j) for j in range(n_columns)]
+            for i, row in enumerate(rows):
+                for j, column in enumerate(columns):
+                    totals[i * n_columns + j] = fma_of(builder, row[which], column, totals[i * n_columns + j])
+        return array_of(builder, totals)
+
+    return signature(sums, sums, words, types.int64, types.int64, format), codegen
+
+
+@intrinsic
+def add_scaled(typingctx, sums, products, scales):
+    """sums[i, j] + products[i, j] * scales[i]."""
+
+    def codegen(context, builder, _, values):
+        totals, terms, factors = (items_of(builder, value) for value in values)
+        n_columns = len(totals) // len(factors)
+        scaled = [fma_of(builder, term, factors[i // n_columns], totals[i]) for i, term in enumerate(terms)]
+        return array_of(builder, scaled)
+
+    return signature(sums, sums, products, scales), codegen
+
+
+@intrinsic(prefer_literal=True)
+def store_weights(typingctx, address, width, words, scales, format):
+    """Stores one row's step of weights in spread order; what is beyond `width` words comes after it."""
+
+    def codegen(context, builder, _, values):
+        scale = builder.extract_value(values[3], 0)
+        for which, weights in enumerate(_weights(builder, builder.extract_value(values[2], 0), format.literal_value)):
+            if format.literal_value == MXFP4:
+                weights = builder.fmul(weights, scale)
+            stride = builder.mul(values[1], I64(4))
+            builder.store(weights, pointer(builder, values[0], FLOATS, stride, which), align=4)
+        return context.get_dummy_value()
+
+    return signature(types.void, types.int64, types.int64, words, scales, format), codegen
+
+
+def _weights(builder: ir.IRBuilder, words: Any, format: int) -> list:
+    """The weights in LANES words, unscaled, as vectors in spread order."""
+    if format == FLOAT32:
+        return [builder.bitcast(words, FLOATS)]
+    if format == BFLOAT16:
+        return _bfloat16(builder, words)
+    if _IN_LANES_OF_128_BITS:
+        return _e2m1_by_bytes(builder, words)
+    digits = [builder.lshr(words, constant(INTS, 4 * which)) for which in range(8)]
+    return [_e2m1(builder, codes) for codes in digits]
+
+
+def _bfloat16(builder: ir.IRBuilder, words: Any) -> list:
+    """The lower half of each word, and the upper one."""
+    lower = builder.shl(words, constant(INTS, 16))
+    upper = builder.and_(words, constant(INTS, 0xFFFF0000))
+    return [builder.bitcast(half, FLOATS) for half in (lower, upper)]
+
+
+def _e2m1(builder: ir.IRBuilder, codes: Any) -> Any:
+    """The numbers that bits 0 to 3 of each lane stand for; the other bits may be anything."""
+    if INSTRUCTION_SET == "avx512":  # a permutation heeds 4 bits, and gives any of 16 entries
+        table = ir.Constant(FLOATS, list(E2M1_VALUES))
+        return call(builder, "llvm.x86.avx512.permvar.sf.512", FLOATS, table, codes)
+    # The doubled magnitudes, 0 1 2 3 4 6 8 12, are the hexadecimal digits of one number.
+    digit = builder.shl(builder.and_(codes, constant(INTS, 7)), constant(INTS, 2))
+    doubled = builder.and_(builder.lshr(constant(INTS, 0xC8643210), digit), constant(INTS, 15))
+    magnitudes = builder.fmul(builder.sitofp(doubled, FLOATS), constant(FLOATS, 0.5))
+    sign = builder.and_(builder.shl(codes, constant(INTS, 28)), constant(INTS, 0x80000000))
+    return builder.bitcast(builder.or_(builder.bitcast(magnitudes, INTS), sign), FLOATS)
+
+
+def _e2m1_by_bytes(builder: ir.IRBuilder, words: Any) -> list:
+    """Looks up the two bytes of each weight as a bfloat16, by AVX2's permutation of bytes within 128 bits."""
+    as_bytes = ir.VectorType(I8, 32)
+    nibble = ir.Constant(as_bytes, [15] * 32)
+    raw = builder.bitcast(words, as_bytes)
+    high = builder.bitcast(builder.lshr(words, constant(INTS, 4)), as_bytes)
+    weights = []
+    for codes in (builder.and_(raw, nibble), builder.and_(high, nibble)):
+        first, second = (_look_up_byte(builder, codes, place) for place in (2, 3))
+        for half in (0, 8):  # of each 128 bits
+            order = [lane + half + i // 2 + i % 2 * 32 for lane in (0, 16) for i in range(16)]
+            pairs = builder.shuffle_vector(first, second, ir.Constant(ir.VectorType(I32, 32), order))
+            weights += _bfloat16(builder, builder.bitcast(pairs, INTS))
+    return weights
+
+
+def _look_up_byte(builder: ir.IRBuilder, codes: Any, place: int) -> Any:
+    """Byte number `place` of the float32s that codes stand for."""
+    table = ir.Constant(codes.type, [struct.pack("<f", x)[place] for x in E2M1_VALUES] * 2)
+    return call(builder, "llvm.x86.avx2.pshuf.b", codes.type, table, codes)

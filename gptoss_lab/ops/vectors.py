@@ -1,0 +1,143 @@
+"""Numba types for vectors in registers, and what it takes to write functions for them in LLVM's language."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from llvmlite import ir
+from numba.core import types
+from numba.core.typing.templates import signature
+from numba.extending import intrinsic, models, register_model
+
+from gptoss_lab.ops.target import LANES
+
+
+class Vector(types.Type):
+    """LANES numbers of one type."""
+
+    def __init__(self, element: types.Type) -> None:
+        self.element = element
+        super().__init__(name=f"Vector({element} x {LANES})")
+
+
+@register_model(Vector)
+class _VectorModel(models.PrimitiveModel):
+    def __init__(self, manager: Any, vector: Vector) -> None:
+        super().__init__(manager, vector, ir.VectorType(manager[vector.element].get_value_type(), LANES))
+
+
+Floats = Vector(types.float32)
+Ints = Vector(types.int32)
+
+
+def tile_of(n: int) -> types.UniTuple:
+    """n Floats, which LLVM keeps in registers."""
+    return types.UniTuple(Floats, n)
+
+
+def emitted(result: types.Type, *arguments: types.Type) -> Callable[[Callable], Any]:
+    """Makes a function for kernels of one that is given an LLVM builder and values, and gives a value, or none."""
+
+    def decorate(emit: Callable) -> Any:
+        def codegen(context: Any, builder: ir.IRBuilder, _: Any, values: list) -> Any:
+            return emit(builder, *values) or context.get_dummy_value()
+
+        @wraps(emit)  # numba counts the arguments of what it is given
+        def typing(typingctx: Any, *given: types.Type) -> Any:
+            return signature(result, *arguments), codegen
+
+        return intrinsic(typing)
+
+    return decorate
+
+
+def emitted_sized(result: Callable[[int], types.Type], *arguments: types.Type) -> Callable[[Callable], Any]:
+    """The same, with a last argument that is a constant in the kernel: an int for `emit` and the result's type."""
+
+    def decorate(emit: Callable) -> Any:
+        @wraps(emit)
+        def typing(typingctx: Any, *given: types.Type) -> Any:
+            n = given[-1].literal_value
+
+            def codegen(context: Any, builder: ir.IRBuilder, _: Any, values: list) -> Any:
+                return emit(builder, *values[:-1], n)
+
+            return signature(result(n), *arguments, given[-1]), codegen
+
+        return intrinsic(prefer_literal=True)(typing)
+
+    return decorate
+
+
+# LLVM's side
+
+I8, I16, I32, I64, F32 = ir.IntType(8), ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.FloatType()
+FLOATS = ir.VectorType(F32, LANES)
+INTS = ir.VectorType(I32, LANES)
+
+
+def pointer(builder: ir.IRBuilder, address: Any, to: ir.Type, stride: Any = None, i: int = 0) -> Any:
+    """A pointer to an address, or to i strides (bytes) beyond it."""
+    raw = builder.inttoptr(address, I8.as_pointer())
+    if stride is not None:
+        raw = builder.gep(raw, [builder.mul(stride, I64(i))])
+    return builder.bitcast(raw, to.as_pointer())
+
+
+def load_from(builder: ir.IRBuilder, address: Any, to: ir.Type, stride: Any = None, i: int = 0, align: int = 4) -> Any:
+    return builder.load(pointer(builder, address, to, stride, i), align=align)
+
+
+def constant(vector: ir.VectorType, value: float) -> ir.Constant:
+    """The same number in all lanes."""
+    return ir.Constant(vector, [value] * LANES)
+
+
+def splat_of(builder: ir.IRBuilder, value: Any, vector: ir.VectorType) -> Any:
+    undefined = ir.Constant(vector, ir.Undefined)
+    first = builder.insert_element(undefined, value, I32(0))
+    return builder.shuffle_vector(first, undefined, ir.Constant(INTS, None))
+
+
+def array_of(builder: ir.IRBuilder, values: list) -> Any:
+    """What a tuple of equal types is in LLVM."""
+    array = ir.Constant(ir.ArrayType(values[0].type, len(values)), ir.Undefined)
+    for i, value in enumerate(values):
+        array = builder.insert_value(array, value, i)
+    return array
+
+
+def items_of(builder: ir.IRBuilder, array: Any) -> list:
+    return [builder.extract_value(array, i) for i in range(array.type.count)]
+
+
+def call(builder: ir.IRBuilder, name: str, result: ir.Type, *arguments: Any, **options: Any) -> Any:
+    """Calls one of LLVM's own functions."""
+    kind = ir.FunctionType(result, [argument.type for argument in arguments])
+    return builder.call(builder.module.declare_intrinsic(name, fnty=kind), arguments, **options)
+
+
+def fma_of(builder: ir.IRBuilder, a: Any, b: Any, c: Any) -> Any:
+    # fmuladd is one instruction where the CPU has it; fma would call a slow function where it has not.
+    return call(builder, f"llvm.fmuladd.v{LANES}f32", FLOATS, a, b, c)
+
+
+def sum_of(builder: ir.IRBuilder, vector: Any) -> Any:
+    """The sum over the lanes."""
+    return call(builder, f"llvm.vector.reduce.fadd.v{LANES}f32", F32, F32(0.0), vector, fastmath=["reassoc"])
+
+
+def transposed(builder: ir.IRBuilder, rows: list) -> list:
+    """The columns of LANES vectors: in each step, rows s apart swap their blocks of s lanes."""
+    step = 1
+    while step < LANES:
+        swapped = list(rows)
+        for i in range(LANES):
+            if i & step:
+                continue
+            low = [j if not j & step else LANES + j - step for j in range(LANES)]
+            high = [j + step if not j & step else LANES + j for j in range(LANES)]
+            for to, places in ((i, low), (i + step, high)):
+                swapped[to] = builder.shuffle_vector(rows[i], rows[i + step], ir.Constant(INTS, places))
+        rows, step = swapped, 2 * step
+    return rows
