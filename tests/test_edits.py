@@ -299,7 +299,8 @@ def test_steering_adds_and_by_nothing_changes_nothing(model: Transformer) -> Non
         expected = plain[at(0, point)].clone()
         expected[:, 7] += 2 * direction
         torch.testing.assert_close(edited[at(0, point)], expected)
-        assert torch.equal(changed[:, :7], logits[:, :7])
+        # not equal to the last bit: what position 7 chooses decides which tokens an expert takes together
+        torch.testing.assert_close(changed[:, :7], logits[:, :7])
         assert not torch.allclose(changed[:, 7], logits[:, 7])
 
 

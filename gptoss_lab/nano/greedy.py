@@ -1,7 +1,7 @@
 """What a model says when it always takes the likeliest token, for many conversations at once."""
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from itertools import groupby
 
 import tiktoken
 import torch
@@ -10,6 +10,7 @@ from gptoss_lab.model import Transformer
 from gptoss_lab.nano.batches import Lesson, side_by_side
 
 ROWS = 32  # lessons that are read together
+SIDE_BY_SIDE = 128  # replies that are sampled together; their caches take about a megabyte each
 
 
 def says_verbatim(model: Transformer, lessons: Sequence[Lesson]) -> list[bool]:
@@ -33,32 +34,40 @@ def says_verbatim(model: Transformer, lessons: Sequence[Lesson]) -> list[bool]:
 def replies(
     model: Transformer, encoding: tiktoken.Encoding, prompts: Sequence[Sequence[int]], longest: int
 ) -> list[list[int]]:
-    """The likeliest tokens after each prompt, up to <|return|> or <|call|>, or until there are `longest`.
-
-    Prompts of one length are continued side by side.
-    """
-    by_length: defaultdict[int, list[int]] = defaultdict(list)
-    for number, prompt in enumerate(prompts):
-        by_length[len(prompt)].append(number)
+    """The likeliest tokens after each prompt, up to <|return|> or <|call|>, or until there are `longest`."""
+    stop = set(map(encoding.encode_single_token, ("<|return|>", "<|call|>")))
+    in_order = sorted(range(len(prompts)), key=lambda n: len(prompts[n]))
     found: dict[int, list[int]] = {}
-    for numbers in by_length.values():
-        side = _replies_side_by_side(model, encoding, [prompts[number] for number in numbers], longest)
-        found |= dict(zip(numbers, side, strict=True))
+    for first in range(0, len(in_order), SIDE_BY_SIDE):
+        numbers = in_order[first : first + SIDE_BY_SIDE]
+        said = _replies_side_by_side(model, [prompts[number] for number in numbers], stop, longest)
+        found |= dict(zip(numbers, said, strict=True))
     return [found[number] for number in range(len(prompts))]
 
 
 def _replies_side_by_side(
-    model: Transformer, encoding: tiktoken.Encoding, prompts: Sequence[Sequence[int]], longest: int
+    model: Transformer, prompts: Sequence[Sequence[int]], stop: Collection[int], longest: int
 ) -> list[list[int]]:
-    stop = set(map(encoding.encode_single_token, ("<|return|>", "<|call|>")))
-    said: list[list[int]] = [[] for _ in prompts]
+    """Only sequences of one length can be run together. The shortest always go first: so they catch up with the longer
+    ones, and before long all go on as one.
+    """
     caches = [model.new_cache() for _ in prompts]
-    going, tokens = list(range(len(prompts))), torch.tensor(prompts)
-    while going and len(said[going[0]]) < longest:
+    said: list[list[int]] = [[] for _ in prompts]
+
+    def say_one_more(numbers: Sequence[int], unread: Sequence[Sequence[int]]) -> None:
         with torch.inference_mode():
-            logits = model(tokens, [caches[number] for number in going], last_only=True)
-        for number, token in zip(going, logits[:, -1].argmax(-1).tolist(), strict=True):
+            logits = model(torch.tensor(unread), [caches[number] for number in numbers], last_only=True)
+        for number, token in zip(numbers, logits[:, -1].argmax(-1).tolist(), strict=True):
             said[number].append(token)
-        going = [number for number in going if said[number][-1] not in stop]
-        tokens = torch.tensor([said[number][-1:] for number in going])
+
+    def length(number: int) -> int:
+        return len(prompts[number]) + len(said[number])
+
+    for _, alike in groupby(sorted(range(len(prompts)), key=length), key=length):
+        numbers = list(alike)
+        say_one_more(numbers, [prompts[number] for number in numbers])
+    while going := [n for n, tokens in enumerate(said) if tokens[-1] not in stop and len(tokens) < longest]:
+        shortest = min(map(length, going))
+        numbers = [number for number in going if length(number) == shortest]
+        say_one_more(numbers, [said[number][-1:] for number in numbers])
     return said

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from gptoss_lab import mxfp4
 from gptoss_lab.mxfp4 import Mxfp4
-from gptoss_lab.ops import Context
+from gptoss_lab.ops import Context, fused_attention
 from gptoss_lab.weights import LayerWeights
 
 
@@ -35,10 +35,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 def attention(q: Tensor, context: Context, sinks: Tensor, window: int | None) -> Tensor:
-    keys, values = context.tensors()
-    scores = attention_scores(q, keys, context.start, window)
-    pattern, _ = softmax_with_sink(scores, sinks)
-    return mix_values(pattern, values)
+    return fused_attention.attention(q, *context.tensors(), sinks, window, context.start)
 
 
 def attention_scores(q: Tensor, keys: Tensor, start: int, window: int | None) -> Tensor:
