@@ -16,7 +16,7 @@ def attention(q: Tensor, keys: Tensor, values: Tensor, sinks: Tensor, window: in
     n_queries, d_head = q.shape[1], q.shape[-1]
     q, keys, values = _with_sink(q, keys, values, sinks)
     if start or (window is not None and n_queries <= window):
-        z = _masked(q, keys, values, _visible(n_queries, start, window, q.device), d_head)
+        z = _fused(q, keys, values, d_head, _visible(n_queries, start, window, q.device))
     elif window is None:
         z = _causal(q, keys, values, d_head)
     else:
@@ -47,11 +47,7 @@ def _visible(n_queries: int, start: int, window: int | None, device: torch.devic
 
 def _causal(q: Tensor, keys: Tensor, values: Tensor, d_head: int) -> Tensor:
     """All that went before. An idle query keeps the sink company, so that the triangle begins with it."""
-    return _fused(functional.pad(q, (0, 0, 0, 0, 1, 0)), keys, values, d_head, is_causal=True)[:, 1:]
-
-
-def _masked(q: Tensor, keys: Tensor, values: Tensor, visible: Tensor, d_head: int) -> Tensor:
-    return _fused(q, keys, values, d_head, attn_mask=visible)
+    return _fused(functional.pad(q, (0, 0, 0, 0, 1, 0)), keys, values, d_head, visible=None)[:, 1:]
 
 
 def _in_blocks(q: Tensor, keys: Tensor, values: Tensor, window: int, d_head: int) -> Tensor:
@@ -69,11 +65,14 @@ def _in_blocks(q: Tensor, keys: Tensor, values: Tensor, window: int, d_head: int
     visible = _visible(window, window, window, q.device).expand(n_blocks, 1, -1, -1).clone()
     visible[0, ..., 1 : window + 1] = False  # nothing stands before the first block
     in_blocks = functional.pad(q, (0, 0, 0, 0, 0, filling)).unflatten(1, (n_blocks, window)).flatten(0, 1)
-    z = _fused(in_blocks, two_blocks(keys), two_blocks(values), d_head, attn_mask=visible.repeat(batch, 1, 1, 1))
+    z = _fused(in_blocks, two_blocks(keys), two_blocks(values), d_head, visible.repeat(batch, 1, 1, 1))
     return z.unflatten(0, (batch, n_blocks)).flatten(1, 2)[:, :n_queries]
 
 
-def _fused(q: Tensor, keys: Tensor, values: Tensor, d_head: int, **options: Tensor | bool) -> Tensor:
-    """q, keys, values and the result: [batch, pos, head, d_head + 1]."""
-    by_head = (x.transpose(1, 2) for x in (q, keys, values))
-    return functional.scaled_dot_product_attention(*by_head, scale=d_head**-0.5, **options).transpose(1, 2)  # type: ignore[arg-type]
+def _fused(q: Tensor, keys: Tensor, values: Tensor, d_head: int, visible: Tensor | None) -> Tensor:
+    """q, keys, values and the result: [batch, pos, head, d_head + 1]; without a mask, query n sees keys 0 to n."""
+    q, keys, values = (x.transpose(1, 2) for x in (q, keys, values))
+    z = functional.scaled_dot_product_attention(
+        q, keys, values, attn_mask=visible, is_causal=visible is None, scale=d_head**-0.5
+    )
+    return z.transpose(1, 2)
