@@ -1,3 +1,5 @@
+import { element } from "./dom.js";
+
 /* An exported page as the host of a view: the part of a notebook's widget model that our views use. */
 
 export function pageModel(state) {
@@ -29,4 +31,10 @@ export async function loadLibrary() {
   const script = document.createElement("script");
   script.textContent = document.getElementById("library").textContent;
   document.head.append(script);
+}
+
+/* A view's title and reading aid, as heading.py writes them in a notebook. */
+export function pageHeading([title, aid]) {
+  const words = [element("h3", {}, title), element("p", { class: "gl-aid" }, aid)];
+  return element("header", { class: "gptoss gl-heading" }, ...words);
 }

@@ -1,3 +1,5 @@
+import { array, readConversation } from "./strip_data.js";
+
 /* RoutingMap's `data` with its bytes as arrays, and what can be looked up in them. Positions, layers, experts, ranks
    and groups are numbers from 0. */
 
@@ -9,7 +11,6 @@ export function readRouting(data) {
   const members = array(Uint8Array, data.members);
   const sums = array(Float32Array, data.sums);
   const choosers = array(Int32Array, data.choosers);
-  const logprobs = array(Float32Array, data.logprobs);
 
   const start = (layer, position) => (layer * nTokens + position) * k;
   const row = (all, group, width) => all.subarray(group * width, (group + 1) * width);
@@ -40,16 +41,11 @@ export function readRouting(data) {
   }
 
   return {
-    ...data,
-    sections: array(Uint8Array, data.sections),
-    breaks: new Set(array(Int32Array, data.breaks)),
-    ids: array(Int32Array, data.ids),
+    ...readConversation(data),
     rank,
     weight,
     route,
     weightsFor,
-    /* A token's probability after those before it; null where it is not known. */
-    probability: (position) => (Number.isNaN(logprobs[position]) ? null : Math.exp(logprobs[position])),
     groupCalled: (name) => Math.max(0, data.groups.findIndex((group) => group.name === name)),
     member: (group) => row(members, group, nTokens),
     sums: (group) => row(sums, group, size),
@@ -57,9 +53,4 @@ export function readRouting(data) {
     choosers: (group, [layer, expert]) => choosers[group * size + layer * nExperts + expert],
     most: (group) => Math.max(...row(sums, group, size)),
   };
-}
-
-// Copied, since a view into a message need not start where numbers may.
-function array(Type, view) {
-  return new Type(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength));
 }

@@ -1,8 +1,10 @@
 import { amount, element } from "./dom.js";
 import { expertMap } from "./expert_map.js";
+import { hostView } from "./host_view.js";
 import { readRouting } from "./routing_data.js";
-import { cellWords, mapWords, sampledWords, stripWords } from "./routing_words.js";
-import { tokenStrip } from "./token_strip.js";
+import { cellWords, mapWords, stripWords } from "./routing_words.js";
+import { channelLegend, tokenStrip } from "./token_strip.js";
+import { tokenTip } from "./token_tip.js";
 
 /* Which experts each token went to: a strip of tokens beside a layer by expert map.
 
@@ -11,30 +13,13 @@ import { tokenStrip } from "./token_strip.js";
    and nothing else; everything drawn follows from them. */
 
 export function render({ model, el }) {
-  const root = element("div", { class: "gptoss gl-routing" });
-  el.append(root);
-  let follow = null;
-
-  const set = (name, value) => {
-    model.set(name, value);
-    model.save_changes();
-  };
-  const update = () => follow(model.get("shown"), model.get("pinned"), model.get("cell"));
-  const start = () => {
-    follow = drawRouting(root, readRouting(model.get("data")), set);
-    update();
-  };
-  const reactions = { data: start, shown: update, pinned: update, cell: update };
-  for (const [name, react] of Object.entries(reactions)) model.on(`change:${name}`, react);
-  start();
-  return () => {
-    for (const [name, react] of Object.entries(reactions)) model.off(`change:${name}`, react);
-  };
+  const draw = (root, set) => drawRouting(root, readRouting(model.get("data")), set);
+  return hostView({ model, el }, "gl-routing", ["shown", "pinned", "cell"], draw);
 }
 
 export default { render };
 
-/* Fills `root` and returns what brings it to a state: (shown, pinned, cell) => void. */
+/* Fills `root` and returns what brings it to a state: ({ shown, pinned, cell }) => void. */
 function drawRouting(root, data, set) {
   let state = { group: null, pinned: null, cell: null };
   const tip = tokenTip(root, data);
@@ -53,12 +38,12 @@ function drawRouting(root, data, set) {
   const readout = element("p", { class: "gl-readout", "aria-live": "polite" });
 
   root.replaceChildren(
-    element("section", { class: "gl-pane gl-strip-pane" }, stripTitle, stripAid, legend(data), strip.root),
+    element("section", { class: "gl-pane gl-strip-pane" }, stripTitle, stripAid, channelLegend(data), strip.root),
     element("section", { class: "gl-pane gl-map-pane" }, mapTitle, mapAid, axes(map.root), ramp(most), readout),
     tip.root,
   );
 
-  return (shown, pinned, cell) => {
+  return ({ shown, pinned, cell }) => {
     const group = data.groupCalled(shown);
     const regrouped = group !== state.group;
     const repicked = String(cell) !== String(state.cell);
@@ -94,43 +79,4 @@ function ramp(most) {
     element("span", { class: "gl-scale" }, "0 ", element("i"), most),
     element("span", {}, "router weight"),
   );
-}
-
-function legend({ blocks }) {
-  const labels = new Map(blocks.map((block) => [block.kind, block.legend]));
-  return element(
-    "div",
-    { class: "gl-legend", "aria-label": "Legend" },
-    ...[...labels].map(([kind, label]) => element("span", {}, element("i", { "data-kind": kind }), label)),
-    element("span", {}, element("i", { "data-section": "control" }), "control token"),
-  );
-}
-
-/* What a token is, beside it: { root, show(position | null, token) }. */
-function tokenTip(view, data) {
-  const root = element("div", { class: "gl-tip", hidden: true });
-  function show(position, token) {
-    root.hidden = position === null;
-    if (position === null) return;
-    const block = data.blocks.find((each) => position < each.end);
-    root.replaceChildren(
-      element("b", {}, data.quoted[position]),
-      element("div", {}, `id ${data.ids[position]} at position ${position}`),
-      element("div", {}, block.title + ["", ", header", ", control token"][data.sections[position]]),
-      element("div", {}, sampledWords(data, position)),
-    );
-    place(root, token, view);
-  }
-  return { root, show };
-}
-
-// Below the token, or above it where the view ends; never past the view's sides.
-function place(tip, token, view) {
-  const outer = view.getBoundingClientRect();
-  const [first] = token.getClientRects();
-  const left = Math.min(first.left - outer.left, outer.width - tip.offsetWidth - 4);
-  const below = first.bottom - outer.top + 6;
-  const above = first.top - outer.top - tip.offsetHeight - 6;
-  const top = below + tip.offsetHeight < outer.height ? below : above;
-  tip.style.transform = `translate(${Math.max(4, left)}px, ${top}px)`;
 }

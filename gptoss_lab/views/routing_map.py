@@ -1,6 +1,5 @@
 """The token strip and the layer by expert map beside it: one ES module, in a notebook and in an exported page."""
 
-from itertools import groupby
 from typing import Any, NamedTuple
 
 import anywidget
@@ -11,10 +10,10 @@ from numpy.typing import NDArray
 from gptoss_lab.analyses import routing
 from gptoss_lab.trace import Trace
 from gptoss_lab.views import front_end
-from gptoss_lab.views.kinds import LEGEND, RAW_THOUGHT, kind_of
-from gptoss_lab.views.plain_text import as_token, quoted
+from gptoss_lab.views.plain_text import quoted
+from gptoss_lab.views.strip_data import STRIP_STYLE, as_bytes, conversation
 
-STYLE = ("theme.css", "token_strip.css", "expert_map.css", "routing_map.css")
+STYLE = (*STRIP_STYLE, "expert_map.css", "routing_map.css")
 
 
 class RoutingMap(anywidget.AnyWidget):
@@ -24,9 +23,8 @@ class RoutingMap(anywidget.AnyWidget):
     the group of tokens on show, "all" or another of `groups`. All three follow clicks and keys, and may be set.
 
     `data` goes to the browser whole, its arrays as bytes (little endian, C order): experts uint8 (uint16 above 256
-    experts) and weights float32 [layer, pos, rank]; ids int32 and logprobs float32 [pos]; sections uint8 [pos];
-    members uint8 [group, pos]; sums float32 and choosers int32 [group, layer, expert], over a group's content tokens;
-    breaks int32, the positions after which a line ends.
+    experts) and weights float32 [layer, pos, rank]; members uint8 [group, pos]; sums float32 and choosers int32 [group,
+    layer, expert], over a group's content tokens; and the conversation (see `strip_data`).
     """
 
     _esm = front_end.module("routing_map.js")
@@ -86,27 +84,19 @@ def _data(trace: Trace) -> dict[str, Any]:
     counted = [group.member & routing.content(trace) for group in groups]
     totals = [routing.expert_sums(trace, where) for where in counted]
     return {
-        "nTokens": len(trace.token_ids),
-        "nPrompt": trace.n_prompt,
+        **conversation(trace),
         "nLayers": trace.n_layers,
         "nExperts": trace.n_experts,
         "k": trace.expert_indices.shape[2],
-        "shown": [as_token(text) for text in trace.texts],
-        "quoted": [quoted(text) for text in trace.texts],
-        "blocks": _blocks(trace),
         "groups": [
             {"name": group.name, "title": group.title, "label": group.label, "counted": int(where.sum())}
             for group, where in zip(groups, counted, strict=True)
         ],
-        "breaks": _bytes([place for place, text in enumerate(trace.texts) if "\n" in text], "<i4"),
-        "sections": _bytes([_section(trace, place) for place in range(len(trace.token_ids))], "u1"),
-        "ids": _bytes(trace.token_ids, "<i4"),
-        "logprobs": _bytes(trace.logprobs, "<f4"),
-        "experts": _bytes(trace.expert_indices, "u1" if trace.n_experts <= 256 else "<u2"),
-        "weights": _bytes(trace.topk_weights, "<f4"),
-        "members": _bytes([group.member for group in groups], "u1"),
-        "sums": _bytes([weight for weight, _ in totals], "<f4"),
-        "choosers": _bytes([tokens for _, tokens in totals], "<i4"),
+        "experts": as_bytes(trace.expert_indices, "u1" if trace.n_experts <= 256 else "<u2"),
+        "weights": as_bytes(trace.topk_weights, "<f4"),
+        "members": as_bytes([group.member for group in groups], "u1"),
+        "sums": as_bytes([weight for weight, _ in totals], "<f4"),
+        "choosers": as_bytes([tokens for _, tokens in totals], "<i4"),
     }
 
 
@@ -122,38 +112,3 @@ def _groups(trace: Trace) -> list[_Group]:
         name = quoted(speaker)
         groups.append(_Group(f"speaker:{speaker}", name, f"“{name}”", speaker_of == speaker))
     return groups
-
-
-def _blocks(trace: Trace) -> list[dict[str, Any]]:
-    """The messages, as the strip draws them: start and end positions, kind (of colour), title, note, legend."""
-    speaker_of = routing.labels(trace, "speaker")
-    blocks = []
-    for _, positions in groupby(range(len(trace.spans)), key=lambda place: trace.spans[place].message):
-        places = list(positions)
-        span, speaker = trace.spans[places[-1]], speaker_of[places[0]]
-        kind = kind_of(span.role, speaker)
-        titles = [span.role or "unknown role", *([speaker] if speaker != span.role else [])]
-        to = f", to {quoted(span.recipient)}" if span.recipient else ""
-        blocks.append(
-            {
-                "start": places[0],
-                "end": places[-1] + 1,
-                "kind": kind,
-                "title": ", ".join(map(quoted, titles)) + to,
-                "note": RAW_THOUGHT if kind == "analysis" else "",
-                "legend": LEGEND[kind],
-            }
-        )
-    return blocks
-
-
-def _section(trace: Trace, place: int) -> int:
-    """0 content, 1 header, 2 control token, wherever it stands."""
-    text = trace.texts[place]
-    if text.startswith("<|") and text.endswith("|>") and len(text) > 4:
-        return 2
-    return 0 if trace.spans[place].section == "content" else 1
-
-
-def _bytes(values: Any, dtype: str) -> bytes:
-    return np.ascontiguousarray(values, dtype=dtype).tobytes()

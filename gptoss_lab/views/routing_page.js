@@ -1,6 +1,6 @@
 import { element } from "./dom.js";
 import { choice, drawLoad } from "./load_chart.js";
-import { loadLibrary, pageModel, pageState } from "./page.js";
+import { loadLibrary, pageHeading, pageModel, pageState } from "./page.js";
 import { render } from "./routing_map.js";
 
 /* The routing view as a page of its own: what ipywidgets are in a notebook, plain menus are here. */
@@ -10,7 +10,7 @@ const model = pageModel(state);
 const controls = element("div", { class: "gptoss gl-controls" });
 const map = element("div");
 const chart = element("div", { class: "gptoss gl-load" });
-document.getElementById("view").append(drawHeading(), controls, map, chart);
+document.getElementById("view").append(pageHeading(heading), controls, map, chart);
 
 const shown = choice("Show", state.data.groups.map(({ title, name }) => [title, name]));
 shown.select.value = state.shown;
@@ -19,9 +19,3 @@ controls.append(shown.label);
 
 render({ model, el: map });
 loadLibrary().then(() => drawLoad(chart, load));
-
-function drawHeading() {
-  const [title, aid] = heading;
-  const words = [element("h3", {}, title), element("p", { class: "gl-aid" }, aid)];
-  return element("header", { class: "gptoss gl-heading" }, ...words);
-}

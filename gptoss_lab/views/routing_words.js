@@ -1,4 +1,5 @@
 import { amount, count, percent } from "./dom.js";
+import { sampledWords } from "./token_tip.js";
 
 /* What the routing map says in words about a state { group, pinned, cell } of its data (see routing_data.js). */
 
@@ -46,11 +47,4 @@ export function cellWords(data, { group, pinned }, cell) {
   const share = percent(choosers / counted);
   const sum = amount(data.sum(group, cell));
   return `${where} weight ${sum} in all, from ${count(choosers, "token")} (${share} of ${label}).`;
-}
-
-export function sampledWords(data, position) {
-  const probability = data.probability(position);
-  const likely = probability === null ? "" : ` with probability ${percent(probability)}`;
-  if (position >= data.nPrompt) return `Sampled${likely}.`;
-  return likely ? `Given; the model would have sampled it${likely}.` : "Given, not sampled.";
 }

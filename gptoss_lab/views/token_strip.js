@@ -116,6 +116,17 @@ export function tokenStrip(conversation, { onHover, onPin }) {
   return { root: strip, tokens, pin, reveal, weigh };
 }
 
+/* What the strip's colours mean. */
+export function channelLegend({ blocks }) {
+  const labels = new Map(blocks.map((block) => [block.kind, block.legend]));
+  return element(
+    "div",
+    { class: "gl-legend", "aria-label": "Legend" },
+    ...[...labels].map(([kind, label]) => element("span", {}, element("i", { "data-kind": kind }), label)),
+    element("span", {}, element("i", { "data-section": "control" }), "control token"),
+  );
+}
+
 function drawBlock(block, tokens, conversation) {
   const title = element("div", { class: "gl-title" }, element("b", {}, block.title));
   if (block.note) title.append(element("span", { class: "gl-note" }, block.note));

@@ -17,6 +17,7 @@ from typing import Any
 
 import nbformat
 import pytest
+from looking import WATCH_ALERTS
 
 playwright = pytest.importorskip("playwright.sync_api", reason="the browser tests drive chromium with playwright")
 
@@ -116,6 +117,35 @@ def open_notebook(lab: Lab, browser: Any) -> Iterator[Callable[..., "Notebook"]]
     for context in contexts:
         for page in context.pages:
             page.evaluate("window.jupyterapp?.serviceManager.sessions.shutdownAll()")
+        context.close()
+
+
+@pytest.fixture
+def open_page(browser: Any, tmp_path: Path) -> Iterator[Callable[..., Any]]:
+    """`open_page(view, scheme="light", size=(1280, 1000))` opens an exported view, without a network.
+
+    `errors` on the page collects what the console says, `requests` what it fetches.
+    """
+    contexts = []
+
+    def open_it(view: Any, scheme: str = "light", size: tuple[int, int] = (1280, 1000)) -> Any:
+        path = view.to_html(tmp_path / "view.html")
+        context = browser.new_context(color_scheme=scheme, viewport={"width": size[0], "height": size[1]}, offline=True)
+        contexts.append(context)
+        page = context.new_page()
+        page.errors, page.requests = [], []
+        page.on("pageerror", lambda error: page.errors.append(str(error)))
+        page.on("console", lambda message: page.errors.append(message.text) if message.type == "error" else None)
+        page.on("request", lambda request: page.requests.append(request.url))
+        page.add_init_script(WATCH_ALERTS)
+        page.goto(path.as_uri())
+        page.wait_for_selector("#view .gptoss > *")
+        if page.evaluate("document.getElementById('library').textContent !== ''"):
+            page.wait_for_selector(".js-plotly-plot .bars .point")
+        return page
+
+    yield open_it
+    for context in contexts:
         context.close()
 
 

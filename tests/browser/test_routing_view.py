@@ -19,31 +19,6 @@ TRACE = traces.conversation()
 CARRY = TRACE.texts.index(" carry")
 
 
-@pytest.fixture
-def open_page(browser: Any, tmp_path: Path) -> Any:
-    """Opens an exported view; `errors` on the page collects what the console says, `requests` what it fetches."""
-    contexts = []
-
-    def open_it(view: Any, scheme: str = "light", size: tuple[int, int] = (1280, 1000)) -> Any:
-        path = view.to_html(tmp_path / "view.html")
-        context = browser.new_context(color_scheme=scheme, viewport={"width": size[0], "height": size[1]}, offline=True)
-        contexts.append(context)
-        page = context.new_page()
-        page.errors, page.requests = [], []
-        page.on("pageerror", lambda error: page.errors.append(str(error)))
-        page.on("console", lambda message: page.errors.append(message.text) if message.type == "error" else None)
-        page.on("request", lambda request: page.requests.append(request.url))
-        page.add_init_script(WATCH_ALERTS)
-        page.goto(path.as_uri())
-        page.wait_for_selector(".gl-token")
-        page.wait_for_selector(".js-plotly-plot .bars .point")
-        return page
-
-    yield open_it
-    for context in contexts:
-        context.close()
-
-
 def token(page: Any, position: int) -> Any:
     return page.locator(".gl-token").nth(position)
 

@@ -1,0 +1,39 @@
+import { element, percent } from "./dom.js";
+
+/* What a token is, beside it, over `view`: { root, show(position | null, token) }. `data` is a conversation (see
+   strip_data.js). */
+export function tokenTip(view, data) {
+  const root = element("div", { class: "gl-tip", hidden: true });
+  function show(position, token) {
+    root.hidden = position === null;
+    if (position === null) return;
+    const block = data.blocks.find((each) => position < each.end);
+    root.replaceChildren(
+      element("b", {}, data.quoted[position]),
+      element("div", {}, `id ${data.ids[position]} at position ${position}`),
+      element("div", {}, block.title + ["", ", header", ", control token"][data.sections[position]]),
+      element("div", {}, sampledWords(data, position)),
+    );
+    place(root, token, view);
+  }
+  return { root, show };
+}
+
+// Below the token, or above it where the view ends; never past the view's sides.
+function place(tip, token, view) {
+  const outer = view.getBoundingClientRect();
+  const [first] = token.getClientRects();
+  const left = Math.min(first.left - outer.left, outer.width - tip.offsetWidth - 4);
+  const below = first.bottom - outer.top + 6;
+  const above = first.top - outer.top - tip.offsetHeight - 6;
+  const top = below + tip.offsetHeight < outer.height ? below : above;
+  tip.style.transform = `translate(${Math.max(4, left)}px, ${top}px)`;
+}
+
+/* How a token came about, in words. */
+export function sampledWords(data, position) {
+  const probability = data.probability(position);
+  const likely = probability === null ? "" : ` with probability ${percent(probability)}`;
+  if (position >= data.nPrompt) return `Sampled${likely}.`;
+  return likely ? `Given; the model would have sampled it${likely}.` : "Given, not sampled.";
+}
