@@ -28,7 +28,7 @@ from gptoss_lab.model import FwdHooks, Tokens, Transformer, never
 from gptoss_lab.recording import Record, Recorder, record_of, say_cost
 from gptoss_lab.reply import Reply
 from gptoss_lab.trace import Trace
-from gptoss_lab.tracing import N_ALTERNATIVES, Guesses, assemble, guesses_of_generation, guesses_of_pass
+from gptoss_lab.tracing import N_ALTERNATIVES, Guesses, assemble, guesses_of_generation, guesses_of_pass, holds
 
 NANO = Path(__file__).parent / "nano"
 """The embedded model's folder."""
@@ -213,8 +213,8 @@ class Model:
             them where they have none.
         instructions: a developer message.
         max_new_tokens: 2,048 where not given, or what the context leaves.
-        record: ("routing",) keeps how every token was routed, in `reply.trace`; "attention", "residual" and "experts"
-            keep more, a `Record` chooses layers and heads.
+        record: ("routing",) keeps how every token was routed, in `reply.trace`; "attention", "residual", "experts",
+            "lens" and "z" keep more, a `Record` chooses layers and heads and says what each of them is.
         on_token: called with every token as it comes. should_stop: ends the reply where it says yes.
         display: whether to stream into the cell; where not given, in a notebook and without `on_token`.
 
@@ -269,15 +269,15 @@ class Model:
     ) -> Trace:
         """What the model does with a reply and its prompt, a text, messages, or tokens: one pass over all of it.
 
-        record: as in `chat`. A reply that was recorded while it was generated gives what was recorded then, unless more
-            than routing is asked for or other edits are active.
+        record: as in `chat`. A reply that was recorded while it was generated gives what was recorded then, where that
+            holds all that is asked for, and unless other edits are active.
         Warns where the recording may take a gigabyte or more. Raises ValueError for nothing at all, for what cannot be
         recorded, and what `Transformer` raises for tokens.
         """
         if (
             isinstance(of, Reply)
             and of.trace is not None
-            and record == ("routing",)
+            and holds(of.trace, record_of(record, self.config), self.config)
             and self._edited_likewise(of.trace)
         ):
             return of.trace
@@ -345,7 +345,7 @@ class Model:
     def _recorder(self, record: Record | Sequence[str], n_tokens: int) -> Recorder:
         wanted = record_of(record, self.config)
         say_cost(wanted, self.config, n_tokens)
-        return Recorder(wanted, self.config)
+        return Recorder(wanted, self.config, self.transformer.unembed)
 
     def _trace_of(self, reply: Reply, recorder: Recorder, guesses: Guesses, **provenance: str) -> Trace:
         return assemble(

@@ -53,6 +53,21 @@ class Trace:
     expert_out: NDArray[np.float32] | None = None  # [recorded layer, pos, rank, d_model], weighted shares
     expert_out_layers: tuple[int, ...] = ()
 
+    z: NDArray[np.float32] | None = (
+        None  # [recorded layer, pos, head, d_head], what heads read; before the output matrix
+    )
+    z_layers: tuple[int, ...] = ()
+
+    # The logit lens: what the model would say next, were its residual stream at a point to go straight to the end.
+    lens_points: tuple[str, ...] = ()  # hook points, in the order in which they fire; the last is the model's own end
+    lens_tokens: NDArray[np.int64] | None = None  # [lens point, pos, choice], the likeliest tokens, likeliest first
+    lens_logprobs: NDArray[np.float32] | None = None  # [lens point, pos, choice], natural logarithm
+    lens_texts: dict[int, str] = field(default_factory=dict)  # of every token in lens_tokens
+    lens_entropy: NDArray[np.float32] | None = None  # [lens point, pos], nats
+    lens_rank: NDArray[np.int32] | None = None  # [lens point, pos], tokens likelier than the one that came; -1: unknown
+    lens_logprob: NDArray[np.float32] | None = None  # [lens point, pos], of the token that came next; NaN where unknown
+    lens_kl: NDArray[np.float32] | None = None  # [lens point, pos], KL(last point || this one), nats
+
     @property
     def n_layers(self) -> int:
         return self.router_logits.shape[0]
@@ -134,6 +149,8 @@ class Trace:
             "attention_head": list(self.attention_heads),
             "point": list(self.residual_points),
             "expert_out_layer": list(self.expert_out_layers),
+            "z_layer": list(self.z_layers),
+            "lens_point": list(self.lens_points),
             "text": ("pos", np.array(self.texts, dtype=object)),
             "channel": ("pos", np.array([span.channel for span in self.spans], dtype=object)),
         }
@@ -184,7 +201,9 @@ class Trace:
 
     def _recorded(self, name: str) -> NDArray:
         if getattr(self, name) is None:
-            raise ValueError(f'this trace has no {name}: trace with record=("attention", "residual", "experts")')
+            raise ValueError(
+                f'this trace has no {name}: trace with record=("attention", "residual", "experts", "lens", "z")'
+            )
         return getattr(self, name)
 
 
@@ -206,8 +225,9 @@ def load_trace(path: str | PathLike[str]) -> Trace:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dictionary)
         rest: dict[str, Any] = json.loads(metadata["trace"])
         rest["spans"] = [Span(**span) for span in rest["spans"]]
-        for name in ("attention_layers", "attention_heads", "residual_points", "expert_out_layers"):
+        for name in _TUPLES & rest.keys():
             rest[name] = tuple(rest[name])
+        rest["lens_texts"] = {int(token): text for token, text in rest.get("lens_texts", {}).items()}
         return Trace(**arrays, **rest)
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is not a trace as Trace.save writes it: {error}") from error
@@ -225,5 +245,14 @@ _AXES: dict[str, tuple[str, ...]] = {
     "sinks": ("attention_layer", "attention_head", "pos"),
     "residual": ("point", "pos", "d_model"),
     "expert_out": ("expert_out_layer", "pos", "rank", "d_model"),
+    "z": ("z_layer", "pos", "head", "d_head"),
+    "lens_tokens": ("lens_point", "pos", "lens_choice"),
+    "lens_logprobs": ("lens_point", "pos", "lens_choice"),
+    "lens_entropy": ("lens_point", "pos"),
+    "lens_rank": ("lens_point", "pos"),
+    "lens_logprob": ("lens_point", "pos"),
+    "lens_kl": ("lens_point", "pos"),
 }
 """The arrays of a trace, and their axes."""
+
+_TUPLES = {"attention_layers", "attention_heads", "residual_points", "expert_out_layers", "z_layers", "lens_points"}

@@ -7,10 +7,12 @@ import numpy as np
 import tiktoken
 from torch import Tensor
 
+from gptoss_lab.config import ModelConfig
 from gptoss_lab.generate import Generation, likeliest
 from gptoss_lab.harmony import Span
+from gptoss_lab.logit_lens import UNKNOWN
 from gptoss_lab.model import Transformer
-from gptoss_lab.recording import Recorder
+from gptoss_lab.recording import Record, Recorder, lens_names, residual_names
 from gptoss_lab.tokenizer import token_text
 from gptoss_lab.trace import Trace
 
@@ -48,6 +50,19 @@ def guesses_of_pass(transformer: Transformer, final_residual: Tensor, tokens: Se
     return Guesses(logprobs, alternatives)
 
 
+def holds(trace: Trace, record: Record, config: ModelConfig) -> bool:
+    """Whether a trace has all that `record` asks for. `record` must have been checked."""
+    wanted_and_held = [
+        (record.attention, trace.attention_layers),
+        (record.heads or () if record.attention else (), trace.attention_heads),
+        (residual_names(record.residual), trace.residual_points),
+        (record.experts, trace.expert_out_layers),
+        (record.z, trace.z_layers),
+        (lens_names(record.lens, config), trace.lens_points),
+    ]
+    return all(set(wanted) <= set(held) for wanted, held in wanted_and_held)
+
+
 def assemble(
     recorder: Recorder,
     tokens: Sequence[int],
@@ -63,6 +78,8 @@ def assemble(
     width = max(map(len, guesses.alternatives), default=0)
     padded = [[*choices, *[(-1, np.nan)] * (width - len(choices))] for choices in guesses.alternatives[:n]]
     texts = [token_text(encoding, token) for token in tokens[:n]]
+    arrays = recorder.arrays(after_last=int(tokens[n]) if n < len(tokens) else UNKNOWN)
+    seen_by_lens = np.unique(arrays.get("lens_tokens", ())).astype(int).tolist()
     return Trace(
         token_ids=np.array(tokens[:n], dtype=np.int64),
         texts=texts,
@@ -76,5 +93,6 @@ def assemble(
         ],
         model_name=model_name,
         provenance=dict(provenance),
-        **recorder.arrays(),
+        lens_texts={token: token_text(encoding, token) for token in seen_by_lens},
+        **arrays,
     )

@@ -18,7 +18,7 @@ from gptoss_lab.model import Transformer
 from gptoss_lab.recording import Record, record_of
 from gptoss_lab.session import Model
 
-ALL = ("routing", "attention", "residual", "experts")
+ALL = recording.KINDS
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def test_what_was_recorded_while_generating_equals_one_pass(model: Model) -> Non
     recorded = reply.trace
     assert recorded is not None
     traced = model.trace([*reply.prompt_tokens, *reply.tokens], record=ALL)
-    for name in ("router_logits", "patterns", "sinks", "residual", "expert_out"):
+    for name in ("router_logits", "patterns", "sinks", "residual", "expert_out", "z"):
         ours, theirs = getattr(recorded, name), getattr(traced, name)
         assert ours.shape == theirs.shape, name
         np.testing.assert_allclose(ours, theirs, atol=1e-3, err_msg=name)
@@ -60,6 +60,7 @@ def test_chosen_layers_and_heads_are_those_of_the_whole(model: Model) -> None:
     assert part.attention_heads == (0, 3)
     np.testing.assert_allclose(part.residual, whole.residual[2:], **close)
     np.testing.assert_allclose(part.expert_out, whole.expert_out[:1], **close)
+    np.testing.assert_allclose(model.trace(tokens, record=Record(z=[1])).z, whole.z[1:], **close)
     assert whole.provenance["checkpoint"] == "random 2"
 
 
@@ -131,7 +132,9 @@ def test_the_cost_is_what_the_arrays_take_and_is_said_beforehand(model: Model, m
     record = record_of(ALL, model.config)
     trace = model.trace(list(range(25)), record=ALL)
     arrays = [trace.router_logits, trace.expert_indices, trace.topk_weights, trace.patterns]
-    arrays += [trace.sinks, trace.residual, trace.expert_out]
+    arrays += [trace.sinks, trace.residual, trace.expert_out, trace.z]
+    arrays += [trace.lens_tokens, trace.lens_logprobs, trace.lens_entropy, trace.lens_rank, trace.lens_logprob]
+    arrays += [trace.lens_kl, trace.residual]  # the lens holds the streams of a pass
     assert recording.cost(record, model.config, 25) == sum(array.nbytes for array in arrays)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
