@@ -25,6 +25,7 @@ from gptoss_lab.harmony.messages import Effort
 from gptoss_lab.hooks import ActivationCache, NamesFilter
 from gptoss_lab.live import LiveDisplay, StreamedToken, live_display
 from gptoss_lab.model import FwdHooks, Tokens, Transformer, never
+from gptoss_lab.ops import Precision
 from gptoss_lab.recording import Record, Recorder, record_of, say_cost
 from gptoss_lab.reply import Reply
 from gptoss_lab.trace import Trace
@@ -47,6 +48,7 @@ def load(
     device: torch.device | str = "cpu",
     threads: int | None = None,
     revision: str | None = None,
+    precision: Precision = "float32",
 ) -> "Model":
     """A model, ready to use: the embedded one, a folder, or a repository such as "openai/gpt-oss-20b".
 
@@ -56,13 +58,15 @@ def load(
     engine: "numba" (the default on a CPU) or "torch" (any device, differentiable).
     threads: how many threads compute; all cores where not given.
     revision: a repository's commit, branch or tag; the one that this package was tested with where not given.
+    precision: "bfloat16" reads prompts about twice as fast on a CPU with AVX512_BF16, to about three digits; see
+        `gptoss_lab.model.Transformer`.
 
     Checkpoints are mapped into memory, not read: loading costs next to nothing, and experts stay packed. Kernels are
     compiled on first use on a machine, with a progress bar.
 
     Raises FileNotFoundError where there is no such checkpoint, and ValueError for one that is damaged or of another
     architecture; the message names file, tensor, what was expected and what was found. Raises ValueError, naming those
-    that there are, for a planted model that there is not.
+    that there are, for a planted model that there is not; and for a precision that this CPU does not offer.
     """
     name = "nano" if name_or_path is None else os.fspath(name_or_path)
     if name.startswith(PLANTED):
@@ -76,7 +80,7 @@ def load(
         from gptoss_lab.ops.threads import set_threads
 
         set_threads(threads)
-    transformer = Transformer(config, weights, engine, device)
+    transformer = Transformer(config, weights, engine, device, precision)
     if transformer.engine == "numba":
         from gptoss_lab.ops import numba_ops
 

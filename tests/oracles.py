@@ -65,15 +65,23 @@ def attention(q: Tensor, keys: Tensor, values: Tensor, start: int, sinks: Tensor
     return z
 
 
-def expert_shares(x: Tensor, indices: Tensor, weights: Tensor, layer: Experts, swiglu_limit: float) -> Tensor:
+def expert_shares(
+    x: Tensor,
+    indices: Tensor,
+    weights: Tensor,
+    layer: Experts,
+    swiglu_limit: float,
+    rounded_to: torch.dtype | None = None,
+) -> Tensor:
+    """rounded_to: what goes into either matrix is rounded to this type."""
     gate_up, down = plain(layer.gate_up), plain(layer.down)
     shares = torch.empty(*indices.shape, x.shape[1], dtype=torch.float64)
     for token in range(len(x)):
         for rank, expert in enumerate(indices[token].tolist()):
-            hidden = gate_up[expert] @ x[token].double() + layer.gate_up_bias[expert].double()
+            hidden = gate_up[expert] @ x[token].to(rounded_to).double() + layer.gate_up_bias[expert].double()
             gate = hidden[0::2].clamp(max=swiglu_limit)
             up = hidden[1::2].clamp(-swiglu_limit, swiglu_limit)
             activation = gate / (1 + torch.exp(-1.702 * gate)) * (up + 1)
-            out = down[expert] @ activation + layer.down_bias[expert].double()
+            out = down[expert] @ activation.to(rounded_to).double() + layer.down_bias[expert].double()
             shares[token, rank] = weights[token, rank].double() * out
     return shares

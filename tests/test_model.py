@@ -9,6 +9,7 @@ from small import SHAPES, SMALL, in_transformers, tokens
 from gptoss_lab import weights as weights_module
 from gptoss_lab.model import CHUNK, Stopped, Transformer
 from gptoss_lab.ops import ENGINES
+from gptoss_lab.ops.target import BFLOAT16_DOTS
 
 TOLERANCE = 1e-4  # of the largest logit
 MARGIN = 1e-5  # router choices may differ where the margin is within rounding
@@ -87,6 +88,30 @@ def test_activations_beyond_the_clamps_are_those_of_transformers(engine: str) ->
     with torch.no_grad():
         expected = in_transformers(SMALL, weights)(prompt).logits
     close(Transformer(SMALL, weights, engine)(prompt), expected)
+
+
+@engines
+def test_in_bfloat16_logits_are_near_those_in_float32(engine: str) -> None:
+    if engine == "numba" and not BFLOAT16_DOTS:
+        pytest.skip("no AVX512_BF16 here; a CPU that has it runs this")
+    exact = make(engine=engine)
+    rounded = Transformer(exact.config, exact.weights, engine, precision="bfloat16")
+    prompt = torch.arange(64) % exact.config.d_vocab
+    choices = exact.run_with_cache(prompt, "*.hook_expert_indices")[1]
+    forced = [(name, lambda tensor, hook: choices[hook.name]) for name in choices]  # rounding may move a choice
+    expected, logits = exact(prompt), rounded.run_with_hooks(prompt, forced)
+    apart = ((logits - expected).square().mean() / expected.square().mean()).sqrt()
+    assert 1e-4 < apart < 0.02
+
+
+def test_precisions_that_there_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make()
+    with pytest.raises(ValueError, match=r"no precision 'float16'; choose one of 'float32', 'bfloat16'"):
+        Transformer(model.config, model.weights, precision="float16")  # type: ignore[arg-type]
+    monkeypatch.setattr("gptoss_lab.ops.target.BFLOAT16_DOTS", False)
+    with pytest.raises(ValueError, match=r"needs a CPU with AVX512_BF16.*choose precision='float32'"):
+        Transformer(model.config, model.weights, precision="bfloat16")
+    Transformer(model.config, model.weights, "torch", precision="bfloat16")
 
 
 @engines

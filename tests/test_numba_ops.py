@@ -20,8 +20,8 @@ from torch import Tensor
 
 from gptoss_lab import mxfp4
 from gptoss_lab.mxfp4 import Mxfp4
-from gptoss_lab.ops import compile, numba_ops
-from gptoss_lab.ops.target import INSTRUCTION_SET, LANES
+from gptoss_lab.ops import compile, numba_ops, products
+from gptoss_lab.ops.target import BFLOAT16_DOTS, INSTRUCTION_SET, LANES
 
 DTYPES = [torch.float32, torch.bfloat16]
 
@@ -165,6 +165,63 @@ def test_every_code_and_many_scales() -> None:
         assert_near(shares, oracles.expert_shares(x[rows], indices[rows], weights[rows], experts, 7.0))
 
 
+# Precision
+
+
+with_bfloat16 = pytest.mark.skipif(not BFLOAT16_DOTS, reason="no AVX512_BF16 here; a CPU that has it runs this")
+
+
+@with_bfloat16
+def test_linear_of_vectors_rounded_to_bfloat16() -> None:
+    tokens, widths, heights = (16, 31, 48, 1030), (1, 33, 130, 515, 1184), (1, 97)
+    for n, n_in, n_out in itertools.product(tokens, widths, heights):
+        x, weight, bias = torch.randn(n, n_in), torch.randn(n_out, n_in).bfloat16(), torch.randn(n_out)
+        product = numba_ops.linear(x, weight, bias, "bfloat16")
+        in_panels = products.number_in_panels(n)  # the others are not rounded
+        expected = torch.cat(
+            [
+                oracles.linear(x[:in_panels].bfloat16(), weight, bias),
+                oracles.linear(x[in_panels:], weight, bias),
+            ]
+        )
+        assert_near(product, expected, n_in**0.5 + 1, f"{n} x {n_in} -> {n_out}")
+
+
+@with_bfloat16
+def test_weights_in_float32_are_not_rounded_to_bfloat16() -> None:
+    x, weight = torch.randn(32, 40), torch.randn(20, 40)
+    assert_near(numba_ops.linear(x, weight, None, "bfloat16"), oracles.linear(x, weight, None))
+
+
+@with_bfloat16
+@pytest.mark.parametrize("kind", ["mxfp4", "bfloat16"])
+def test_expert_shares_of_vectors_rounded_to_bfloat16(kind: str) -> None:
+    for d_model, d_mlp in [(32, 32), (96, 160), (1184, 608)] if kind == "mxfp4" else [(20, 7), (75, 33), (130, 101)]:
+        experts = some_experts(4, d_model, d_mlp, kind)
+        x = torch.randn(48, d_model)
+        indices, weights = torch.tensor([[1, 3]] * 32 + [[3, 0]] * 16), torch.rand(48, 2)
+        shares = numba_ops.expert_shares(x, indices, weights, experts, 7.0, "bfloat16")  # type: ignore[arg-type]
+        exact = oracles.expert_shares(x, indices, weights, experts, 7.0)
+        rounded = oracles.expert_shares(x, indices, weights, experts, 7.0, torch.bfloat16)
+        sizes = exact.square().mean().sqrt()
+        apart, lost = ((shares - one).square().mean().sqrt() / sizes for one in (rounded, exact))
+        assert apart < 0.001 < lost < 0.01, f"{d_model}: {apart:.1e} from rounded inputs, {lost:.1e} from exact ones"
+
+
+@with_bfloat16
+def test_every_scale_in_bfloat16() -> None:
+    """That is, from 1 to 252; what is beyond them bfloat16 does not hold."""
+    scales = torch.arange(256).clamp(1, 252).to(torch.uint8)
+    down = Mxfp4(torch.randint(256, (1, 256, 1, 16), dtype=torch.uint8), scales.reshape(1, 256, 1))
+    gate_up, small = mxfp4.encode(torch.zeros(1, 64, 256)), torch.tensor([[0.01, 0.0] * 32])  # so that no sum overflows
+    experts = oracles.Experts(gate_up, small, down, torch.zeros(1, 256))
+    given = torch.zeros(16, 256), torch.zeros(16, 1, dtype=torch.int64), torch.ones(16, 1), experts, 7.0
+    shares = numba_ops.expert_shares(*given, "bfloat16")  # type: ignore[arg-type]
+    expected = oracles.expert_shares(*given, torch.bfloat16)
+    sizes = oracles.plain(down).abs().sum(-1) * 0.005
+    assert ((shares - expected).abs() <= 1e-6 * sizes + 1e-36).all()
+
+
 # Attention
 
 
@@ -235,8 +292,8 @@ class Guarded:
 
 
 @pytest.mark.skipif(not hasattr(mmap, "PROT_READ"), reason="mprotect is POSIX's; any such system runs this")
-@pytest.mark.parametrize("n_tokens", [1, 3, 40])
-def test_nothing_is_written_to_weights_or_read_beyond_them(n_tokens: int) -> None:
+@pytest.mark.parametrize("n_tokens, precision", [(1, "float32"), (3, "float32"), (40, "float32"), (40, "bfloat16")])
+def test_nothing_is_written_to_weights_or_read_beyond_them(n_tokens: int, precision: str) -> None:
     def guarded(value: Any) -> Any:
         if isinstance(value, Mxfp4):
             return Mxfp4(guarded(value.blocks), guarded(value.scales))
@@ -250,6 +307,10 @@ def test_nothing_is_written_to_weights_or_read_beyond_them(n_tokens: int) -> Non
         indices, weights = some_choice(n_tokens, 2, [0, 1, 2])
         held = oracles.Experts(*map(guarded, vars(experts).values()))
         given = guarded(x), guarded(indices), guarded(weights), held, 7.0
+        if precision == "bfloat16":
+            if BFLOAT16_DOTS:
+                numba_ops.expert_shares(*given, precision)
+            continue
         assert_near(numba_ops.expert_shares(*given), oracles.expert_shares(x, indices, weights, experts, 7.0))
         if kind != "mxfp4":
             matrix, bias = experts.gate_up[0], experts.gate_up_bias[0]  # type: ignore[index]

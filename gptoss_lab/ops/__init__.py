@@ -6,7 +6,7 @@ and give float32 tensors; weights stay in the type in which they are stored.
 
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Protocol, cast
+from typing import Literal, Protocol, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,10 @@ from torch import Tensor
 from gptoss_lab.weights import LayerWeights
 
 ENGINES = ("numba", "torch")
+
+Precision = Literal["float32", "bfloat16"]
+"""What the inputs of matrix products are rounded to. Sums are kept in float32 all the same."""
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 
 class Context(Protocol):
@@ -49,8 +53,8 @@ class Operations(Protocol):
         """x / sqrt(mean(x^2) + eps) * gain over the last axis (arXiv 1910.07467)."""
         ...
 
-    def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """x [..., in] times weight [out, in], plus bias [out]."""
+    def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None, precision: Precision = "float32") -> Tensor:
+        """x [..., in] times weight [out, in], plus bias [out]. Few vectors need not be rounded."""
         ...
 
     def rotate(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -62,17 +66,35 @@ class Operations(Protocol):
         ...
 
     def expert_shares(
-        self, x: Tensor, indices: Tensor, weights: Tensor, layer: LayerWeights, swiglu_limit: float
+        self,
+        x: Tensor,
+        indices: Tensor,
+        weights: Tensor,
+        layer: LayerWeights,
+        swiglu_limit: float,
+        precision: Precision = "float32",
     ) -> Tensor:
         """x [tokens, d_model], indices and weights [tokens, k] -> [tokens, k, d_model], each share weighted."""
         ...
 
 
-def operations(engine: str) -> Operations:
-    """The operations of an engine, "numba" or "torch". Raises ValueError for any other."""
+def operations(engine: str, precision: Precision = "float32") -> Operations:
+    """The operations of an engine, "numba" or "torch". Raises ValueError for any other, and for a precision that the
+    engine does not offer on this machine.
+    """
     if engine not in ENGINES:
         raise ValueError(f"there is no engine {engine!r}; choose one of {', '.join(map(repr, ENGINES))}")
+    if precision not in PRECISIONS:
+        raise ValueError(f"there is no precision {precision!r}; choose one of {', '.join(map(repr, PRECISIONS))}")
+    if engine == "numba" and precision == "bfloat16":
+        from gptoss_lab.ops.target import BFLOAT16_DOTS, TARGET
+
+        if not BFLOAT16_DOTS:
+            raise ValueError(
+                f"precision 'bfloat16' needs a CPU with AVX512_BF16, which {TARGET[1]!r} has not; "
+                "choose precision='float32', which is as exact as the weights"
+            )
     return cast(Operations, import_module(f"gptoss_lab.ops.{engine}_ops"))
 
 
-__all__: Sequence[str] = ("ENGINES", "Context", "Operations", "operations")
+__all__: Sequence[str] = ("ENGINES", "PRECISIONS", "Context", "Operations", "Precision", "operations")

@@ -19,13 +19,16 @@ from gptoss_lab.ops.simd import get_byte, set_byte
 from gptoss_lab.ops.target import INSTRUCTION_SET, LANES
 from gptoss_lab.ops.vectors import (
     FLOATS,
+    HALVES,
     I8,
+    I16,
     I32,
     I64,
     INTS,
     Ints,
     array_of,
     call,
+    call_bfloat16,
     constant,
     emitted_sized,
     fma_of,
@@ -38,6 +41,9 @@ from gptoss_lab.ops.vectors import (
 
 # Formats, named by the number of weights in a word.
 FLOAT32, BFLOAT16, MXFP4 = 1, 2, 8
+
+PAIRS = 16
+"""Another order of elements, besides the spread ones: as they come, two to a word, rounded to bfloat16."""
 
 STEP = 4 * LANES
 """Bytes of a row that are read at a time."""
@@ -163,6 +169,47 @@ def store_weights(typingctx, address, width, words, scales, format):
         return context.get_dummy_value()
 
     return signature(types.void, types.int64, types.int64, words, scales, format), codegen
+
+
+@intrinsic(prefer_literal=True)
+def store_pairs(typingctx, address, weights, scales, format):
+    """Stores a row's step of weights as they come, two bfloat16 numbers to a word. For AVX-512."""
+
+    def codegen(context, builder, _, values):
+        to, weights, scales, _ = values
+        if format.literal_value == BFLOAT16:
+            words = load_from(builder, weights, INTS, align=1)
+            builder.store(words, pointer(builder, to, INTS), align=4)
+            return context.get_dummy_value()
+        for block in range(SCALES):
+            codes = load_from(builder, weights, ir.VectorType(I8, LANES), I64(LANES), block, align=1)
+            scale = load_from(builder, scales, I8, I64(1), block, align=1)
+            words = _pairs_of_e2m1(builder, builder.zext(codes, INTS), scale)
+            builder.store(words, pointer(builder, to, INTS, I64(STEP), block), align=4)
+        return context.get_dummy_value()
+
+    return signature(types.void, types.int64, types.int64, types.int64, format), codegen
+
+
+def _pairs_of_e2m1(builder: ir.IRBuilder, codes: Any, scale: Any) -> Any:
+    """A block of MXFP4, a byte of two codes in each lane: the numbers, scaled, as two bfloat16 in each lane."""
+    bits = [struct.unpack("<I", struct.pack("<f", x))[0] >> 16 for x in E2M1_VALUES] * 2
+    # The scale is added to the exponents of what is not zero. From 1 to 252 it overflows for none of them.
+    smallest, largest = I16(1), I16(252)
+    scale = builder.zext(scale, I16)
+    scale = builder.select(builder.icmp_unsigned("<", scale, smallest), smallest, scale)
+    scale = builder.select(builder.icmp_unsigned(">", scale, largest), largest, scale)
+    exponent = builder.shl(builder.sub(scale, I16(127)), I16(7))
+    exponents = builder.shuffle_vector(
+        builder.insert_element(ir.Constant(HALVES, ir.Undefined), exponent, I32(0)),
+        ir.Constant(HALVES, ir.Undefined),
+        ir.Constant(ir.VectorType(I32, 2 * LANES), None),
+    )
+    not_zero = ir.Constant(HALVES, [0xFFFF if x & 0x7FFF else 0 for x in bits])
+    table = builder.add(ir.Constant(HALVES, bits), builder.and_(exponents, not_zero))
+    # A permutation of 32 entries heeds 5 bits, and the table stands there twice: the fifth does not matter.
+    both = builder.bitcast(builder.or_(codes, builder.shl(codes, constant(INTS, 12))), HALVES)
+    return builder.bitcast(call_bfloat16(builder, "llvm.x86.avx512.permvar.hi.512", HALVES, table, both), INTS)
 
 
 def _weights(builder: ir.IRBuilder, words: Any, format: int) -> list:

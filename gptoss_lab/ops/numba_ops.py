@@ -7,7 +7,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from gptoss_lab.ops import Context, attention_kernels, products, row_kernels
+from gptoss_lab.ops import Context, Precision, attention_kernels, products, row_kernels
 from gptoss_lab.ops.attention_kernels import Attention
 from gptoss_lab.ops.compile import prepare
 from gptoss_lab.ops.products import Groups, Matrices, Rows, number_in_panels, stored
@@ -38,7 +38,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return out
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None, precision: Precision = "float32") -> Tensor:
     x, matrix = _float32(x), stored(weight, bias)
     n = x.numel() // matrix.n_in
     out = torch.empty(*x.shape[:-1], matrix.n_out)
@@ -46,7 +46,9 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     in_panels = number_in_panels(n)
     for first in range(0, in_panels, products.MOST_IN_PANELS):
         count = min(products.MOST_IN_PANELS, in_panels - first)
-        products.multiply_in_panels(matrix, rows.beyond(first, matrix.n_in), count, results.beyond(first, matrix.n_out))
+        products.multiply_in_panels(
+            matrix, precision, rows.beyond(first, matrix.n_in), count, results.beyond(first, matrix.n_out)
+        )
     if in_panels < n:
         bounds = torch.tensor([in_panels, n])
         groups = Groups(0, bounds.data_ptr(), bounds.data_ptr() + 8, 1)
@@ -54,7 +56,14 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return out
 
 
-def expert_shares(x: Tensor, indices: Tensor, weights: Tensor, layer: LayerWeights, swiglu_limit: float) -> Tensor:
+def expert_shares(
+    x: Tensor,
+    indices: Tensor,
+    weights: Tensor,
+    layer: LayerWeights,
+    swiglu_limit: float,
+    precision: Precision = "float32",
+) -> Tensor:
     x, weights = _float32(x), _float32(weights)
     indices = indices.to(torch.int64).contiguous()
     gate_up, down = stored(layer.gate_up, layer.gate_up_bias), stored(layer.down, layer.down_bias)
@@ -69,7 +78,7 @@ def expert_shares(x: Tensor, indices: Tensor, weights: Tensor, layer: LayerWeigh
     inputs, results = Rows(x.data_ptr(), tokens.data_ptr()), Rows(shares.data_ptr(), pairs.data_ptr())
     rest = starts
     if number_in_panels(len(x)):
-        rest = _experts_in_panels(gate_up, down, swiglu_limit, starts, inputs, results, weights)
+        rest = _experts_in_panels(gate_up, down, swiglu_limit, precision, starts, inputs, results, weights)
     groups = Groups(0, rest.data_ptr(), starts.data_ptr() + 8, len(layer.down_bias))
     _experts_by_dots(gate_up, down, swiglu_limit, groups, inputs, indices.numel(), results, weights)
     return shares
@@ -106,7 +115,14 @@ def _by_expert(indices: Tensor, n_experts: int) -> list[Tensor]:
 
 
 def _experts_in_panels(
-    gate_up: Matrices, down: Matrices, limit: float, starts: Tensor, inputs: Rows, results: Rows, weights: Tensor
+    gate_up: Matrices,
+    down: Matrices,
+    limit: float,
+    precision: Precision,
+    starts: Tensor,
+    inputs: Rows,
+    results: Rows,
+    weights: Tensor,
 ) -> Tensor:
     """Takes each expert's vectors in panels, as far as they fill them. Returns where the remaining ones start."""
     bounds = starts.tolist()
@@ -119,6 +135,7 @@ def _experts_in_panels(
                 gate_up.number(expert),
                 down.number(expert),
                 limit,
+                precision,
                 inputs.beyond(first, gate_up.n_in),
                 n,
                 results.beyond(first, down.n_out),

@@ -1,18 +1,21 @@
 """Matrix times matrix, for many vectors: a vector lies in each lane, and weights are decoded once for all of them.
 
-Vectors are packed into panels of LANES vectors: [panel][element][lane], elements in spread order (see `formats`).
-Weights are decoded, some rows and elements at a time, into a buffer that stays in the L1 cache; each is multiplied with
-two panels, and the sums stay in registers. (Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication",
-2008.)
+Vectors are packed into panels of LANES vectors: [panel][word][lane]. A word is one element, in spread order (see
+`formats`), or a pair of elements in bfloat16. Weights are decoded, some rows and words at a time, into a buffer that
+stays in the L1 cache; each is multiplied with two panels, and the sums stay in registers. (Goto and van de Geijn,
+"Anatomy of High-Performance Matrix Multiplication", 2008.)
 """
 
 from typing import NamedTuple
+
+import numpy as np
 
 from gptoss_lab.ops.compile import Kernel, device, inner_loop, job_reader
 from gptoss_lab.ops.formats import (
     BFLOAT16,
     FLOAT32,
     MXFP4,
+    PAIRS,
     SCALES,
     STEP,
     are_last,
@@ -22,16 +25,20 @@ from gptoss_lab.ops.formats import (
     place,
     row_bytes,
     scale_bytes,
+    store_pairs,
     store_weights,
 )
 from gptoss_lab.ops.simd import (
     add_outer,
+    add_outer_of_pairs,
     add_to,
     gather_columns,
+    gather_pairs,
     get_float,
     get_int,
     load,
     load_tile,
+    pairs_of,
     prefetch,
     scatter_columns,
     set_float,
@@ -51,8 +58,8 @@ CHUNK = 96
 
 _ROWS = 12 if INSTRUCTION_SET == "avx512" else 6  # rows whose sums are in registers together, for two panels
 
-_ELEMENTS = 288  # elements of a row that are decoded at a time, about
-_DECODED = _ROWS * 4 * (_ELEMENTS + 8 * LANES)
+_WORDS = 288  # words of a row that are decoded at a time, about
+_DECODED = _ROWS * 4 * (_WORDS + 8 * LANES)
 _ENDS = _ROWS * (STEP + SCALES)
 _LISTS = 8 * LANES + 8 * 8 * LANES
 
@@ -64,7 +71,7 @@ class Packing(NamedTuple):
     sources: int  # int64: which rows of x; or 0: all in order
     n_vectors: int
     n: int
-    format: int  # of the weights that the panels are to meet
+    order: int  # of the elements: PAIRS, or spread for weights of this format
     panels: int
     scratch: int
 
@@ -78,10 +85,11 @@ class Product(NamedTuple):
     bias: int  # [n_out], or 0
     n_out: int
     n_in: int
+    order: int  # of the elements in the panels: PAIRS, or spread for weights of this format
     panels: int
     n_vectors: int
     out: int  # [.., n_out], rows of float32
-    out_format: int  # or, where not 0, panels for weights of that format: rows of the result are pairs of gate and up
+    out_order: int  # or, where not 0, panels of that order: rows of the result are pairs of gate and up
     limit: float  # SwiGLU's
     targets: int  # int64: the row of `out` for each vector; or 0: in order
     factors: int  # float32, by row of `out`; or 0
@@ -95,9 +103,9 @@ def n_panels(n_vectors: int) -> int:
     return -(-n_vectors // LANES)
 
 
-def panel_floats(format: int, n: int, n_vectors: int) -> int:
+def panel_floats(order: int, n: int, n_vectors: int) -> int:
     """The memory that panels take."""
-    return n_panels(n_vectors) * LANES * (-(-n // format) * format)
+    return n_panels(n_vectors) * LANES * _length(order, n)
 
 
 def scratch_floats(n_vectors: int, n_threads: int) -> int:
@@ -109,7 +117,12 @@ def _own_bytes(n_panels):
     return (n_panels * CHUNK * VECTOR + _DECODED + _ENDS + _LISTS + 4095) // 4096 * 4096 + 128
 
 
-_own_bytes_in_kernel = device(_own_bytes)
+def _length(order, n):
+    """Words of a vector of n elements, with zeros to whole words of weights."""
+    return (n + 1) // 2 if order == PAIRS else (n + order - 1) // order * order
+
+
+_own_bytes_in_kernel, _length_in_kernel = device(_own_bytes), device(_length)
 
 
 @Kernel
@@ -118,29 +131,48 @@ def pack(thread, n_threads, address):
     panels = (job.n_vectors + LANES - 1) // LANES
     rows = job.scratch + thread * _own_bytes_in_kernel(panels)
     places = rows + 8 * LANES
-    length = _length(job.format, job.n)
-    for i in range(job.format * LANES):
-        set_int(places + 8 * i, VECTOR * _place(job.format, job.format * LANES, i))
+    length = _length_in_kernel(job.order, job.n)
+    if job.order != PAIRS:
+        for i in range(job.order * LANES):
+            set_int(places + 8 * i, VECTOR * _place(job.order, job.order * LANES, i))
     for panel in range(panels * thread // n_threads, panels * (thread + 1) // n_threads):
         for lane in range(LANES):
             vector = min(panel * LANES + lane, job.n_vectors - 1)
             set_int(rows + 8 * lane, job.x + 4 * job.n * (get_int(job.sources + 8 * vector) if job.sources else vector))
         to = job.panels + panel * length * VECTOR
-        step = job.format * LANES
-        whole = job.n // step * step
-        for first in range(0, whole, step):
-            for i in range(0, step, LANES):
-                gather_columns(rows, 4 * (first + i), to + first * VECTOR, places + 8 * i)
-        for i in range(whole, length):
-            place = to + VECTOR * _place(job.format, job.n, i)
-            for lane in range(LANES):
-                set_float(place + 4 * lane, get_float(get_int(rows + 8 * lane) + 4 * i) if i < job.n else 0.0)
+        if job.order == PAIRS:
+            _pack_pairs(rows, job.n, places, to)
+        else:
+            _pack_spread(rows, job.n, job.order, places, to)
 
 
 @device
-def _length(format, n):
-    """Elements of a vector, with zeros to whole words."""
-    return (n + format - 1) // format * format
+def _pack_spread(rows, n, format, places, to):
+    step = format * LANES
+    whole = n // step * step
+    for first in range(0, whole, step):
+        for i in range(0, step, LANES):
+            gather_columns(rows, 4 * (first + i), to + first * VECTOR, places + 8 * i)
+    for i in range(whole, _length_in_kernel(format, n)):
+        _take(rows, n, i, to + VECTOR * _place(format, n, i))
+
+
+@device
+def _pack_pairs(rows, n, two_vectors, to):
+    whole = n // (2 * LANES) * (2 * LANES)
+    for i in range(0, whole, 2 * LANES):
+        gather_pairs(rows, 4 * i, to + i // 2 * VECTOR)
+    for i in range(whole, n, 2):
+        _take(rows, n, i, two_vectors)
+        _take(rows, n, i + 1, two_vectors + VECTOR)
+        store(to + i // 2 * VECTOR, pairs_of(load(two_vectors), load(two_vectors + VECTOR)))
+
+
+@device
+def _take(rows, n, i, to):
+    """Element i of each row, or 0 where they have no more than n."""
+    for lane in range(LANES):
+        set_float(to + 4 * lane, get_float(get_int(rows + 8 * lane) + 4 * i) if i < n else np.float32(0))
 
 
 @device
@@ -167,7 +199,7 @@ def multiply(thread, n_threads, address):
         for panel in range(panels):
             at = sums + panel * CHUNK * VECTOR
             _add_bias(job, chunk * CHUNK, at)
-            if job.out_format:
+            if job.out_order:
                 _finish_swiglu(job, chunk * CHUNK, panel, at)
             else:
                 _finish(job, chunk * CHUNK, panel, at, rows)
@@ -178,51 +210,65 @@ def _add_chunk(job, row, panels, sums, decoded, ends):
     """Adds the products of up to CHUNK rows of weights to sums [panel][row][lane]."""
     n_rows = min(CHUNK, job.n_out - row)
     bytes_a_row, scale_bytes_a_row = row_bytes(job.format, job.n_in), scale_bytes(job.format, job.n_in)
-    length = _length(job.format, job.n_in)
-    step = job.format * LANES
-    n_steps = max(1, _ELEMENTS // step)
-    for element in range(0, length, n_steps * step):
-        n = min(n_steps * step, length - element)
+    length = _length_in_kernel(job.order, job.n_in)
+    step = (job.format // 2 if job.order == PAIRS else job.format) * LANES
+    n_steps = max(1, _WORDS // step)
+    for word in range(0, length, n_steps * step):
+        n = min(n_steps * step, length - word)
         for r in range(0, n_rows, _ROWS):
             weights = job.weights + (row + r) * bytes_a_row
             scales = job.scales + (row + r) * scale_bytes_a_row
             k = min(_ROWS, n_rows - r)
             last = are_last(row + r + k, job.n_out, bytes_a_row)
-            if job.format == MXFP4:
-                _decode_mxfp4(
-                    weights, bytes_a_row, scales, scale_bytes_a_row, k, last, element // step, n, decoded, ends
-                )
+            if job.order == PAIRS:
+                if job.format == MXFP4:
+                    _pairs_of_mxfp4(
+                        weights, bytes_a_row, scales, scale_bytes_a_row, k, last, word // step, n, decoded, ends
+                    )
+                else:
+                    _pairs_of_bfloat16(weights, bytes_a_row, 0, 0, k, last, word // step, n, decoded, ends)
+            elif job.format == MXFP4:
+                _decode_mxfp4(weights, bytes_a_row, scales, scale_bytes_a_row, k, last, word // step, n, decoded, ends)
             elif job.format == BFLOAT16:
-                _decode_bfloat16(weights, bytes_a_row, 0, 0, k, last, element // step, n, decoded, ends)
+                _decode_bfloat16(weights, bytes_a_row, 0, 0, k, last, word // step, n, decoded, ends)
             else:
-                _decode_float32(weights, bytes_a_row, 0, 0, k, last, element // step, n, decoded, ends)
-            panel = 0
-            while panel + 2 <= panels:
-                x = job.panels + (panel * length + element) * VECTOR
-                _multiply_two(decoded, x, length * VECTOR, n, sums + (panel * CHUNK + r) * VECTOR)
-                panel += 2
-            if panel < panels:
-                x = job.panels + (panel * length + element) * VECTOR
-                _multiply_one(decoded, x, length * VECTOR, n, sums + (panel * CHUNK + r) * VECTOR)
+                _decode_float32(weights, bytes_a_row, 0, 0, k, last, word // step, n, decoded, ends)
+            x = job.panels + word * VECTOR
+            for panel in range(0, panels - 1, 2):
+                to = sums + (panel * CHUNK + r) * VECTOR
+                if job.order == PAIRS:
+                    _multiply_two_pairs(decoded, x + panel * length * VECTOR, length * VECTOR, n, to)
+                else:
+                    _multiply_two(decoded, x + panel * length * VECTOR, length * VECTOR, n, to)
+            if panels % 2:
+                x, to = x + (panels - 1) * length * VECTOR, sums + ((panels - 1) * CHUNK + r) * VECTOR
+                if job.order == PAIRS:
+                    _multiply_one_pairs(decoded, x, length * VECTOR, n, to)
+                else:
+                    _multiply_one(decoded, x, length * VECTOR, n, to)
 
 
 _DECODED_ROW = _DECODED // _ROWS
 
 
-def _make_decode(format):
+def _make_decode(format, pairs):
+    """Weights of one format, as words for panels: single numbers, or pairs."""
+    words_a_word = format // 2 if pairs else format  # of those that are stored
+
     @device
     def decode_step(weights, scales, width, to):
-        words = load_words(weights, 0, 1)
-        if format == MXFP4:
-            store_weights(to, width, words, load_scales(scales, 0, 1), format)
+        if pairs:
+            store_pairs(to, weights, scales, format)
+        elif format == MXFP4:
+            store_weights(to, width, load_words(weights, 0, 1), load_scales(scales, 0, 1), format)
         else:
-            store_weights(to, width, words, zeros(1), format)
+            store_weights(to, width, load_words(weights, 0, 1), zeros(1), format)
 
     @inner_loop
     def decode(weights, bytes_a_row, scales, scale_bytes_a_row, n_rows, last, first_step, n, to, ends):
-        """n elements of each of n_rows rows as float32."""
-        whole = n // (format * LANES)
-        width = n % (format * LANES) // format
+        """n words of each of n_rows rows."""
+        whole = n // (words_a_word * LANES)
+        width = n % (words_a_word * LANES) // words_a_word
         if width and last:
             copy_ends(weights, bytes_a_row, STEP, n_rows, ends)
             copy_ends(scales, scale_bytes_a_row, SCALES, n_rows, ends + _ROWS * STEP)
@@ -230,31 +276,34 @@ def _make_decode(format):
             w = weights + row * bytes_a_row + first_step * STEP
             s = scales + row * scale_bytes_a_row + first_step * SCALES
             target = to + row * _DECODED_ROW
-            for line in range(0, n * 4 // format, 64):
+            for line in range(0, n * 4 // words_a_word, 64):
                 prefetch(w + _ROWS * bytes_a_row + line)
             for i in range(whole):
-                decode_step(w + i * STEP, s + i * SCALES, LANES, target + i * format * VECTOR)
+                decode_step(w + i * STEP, s + i * SCALES, LANES, target + i * words_a_word * VECTOR)
             if width:
                 w, s = w + whole * STEP, s + whole * SCALES
                 if last:
                     w, s = ends + row * STEP, ends + _ROWS * STEP + row * SCALES
-                decode_step(w, s, width, target + whole * format * VECTOR)
+                decode_step(w, s, width, target + whole * words_a_word * VECTOR)
 
     return decode
 
 
-_decode_mxfp4, _decode_bfloat16, _decode_float32 = _make_decode(MXFP4), _make_decode(BFLOAT16), _make_decode(FLOAT32)
+_decode_mxfp4, _decode_bfloat16, _decode_float32 = (
+    _make_decode(format, False) for format in (MXFP4, BFLOAT16, FLOAT32)
+)
 
 
-def _make_multiply(n_columns):
+def _make_multiply(n_columns, pairs):
     n_sums = _ROWS * n_columns
+    add = add_outer_of_pairs if pairs else add_outer
 
     @inner_loop
     def multiply(weights, x, panel_stride, n, sums):
-        """Adds n products to each of the sums [_ROWS][n_columns]."""
+        """Adds the products of n words to each of the sums [_ROWS][n_columns]."""
         totals = zeros(n_sums)
         for i in range(n):
-            totals = add_outer(
+            totals = add(
                 totals,
                 splat_tile(weights + 4 * i, _DECODED_ROW, _ROWS),
                 load_tile(x + i * VECTOR, panel_stride, n_columns),
@@ -264,7 +313,10 @@ def _make_multiply(n_columns):
     return multiply
 
 
-_multiply_one, _multiply_two = _make_multiply(1), _make_multiply(2)
+_multiply_one, _multiply_two = _make_multiply(1, False), _make_multiply(2, False)
+
+_pairs_of_mxfp4, _pairs_of_bfloat16 = (_make_decode(format, True) for format in (MXFP4, BFLOAT16))
+_multiply_one_pairs, _multiply_two_pairs = _make_multiply(1, True), _make_multiply(2, True)
 
 
 @device
@@ -277,13 +329,22 @@ def _add_bias(job, row, sums):
 @device
 def _finish_swiglu(job, row, panel, sums):
     n = job.n_out // 2
-    to = job.out + panel * _length(job.out_format, n) * VECTOR
-    for i in range(min(CHUNK, job.n_out - row) // 2):
-        act = swiglu(load(sums + 2 * i * VECTOR), load(sums + (2 * i + 1) * VECTOR), splat(job.limit))
-        store(to + VECTOR * _place(job.out_format, n, row // 2 + i), act)
-    if row + CHUNK >= job.n_out:
-        for i in range(n, _length(job.out_format, n)):
-            store(to + VECTOR * _place(job.out_format, n, i), splat(0.0))
+    first, end = row // 2, min(row + CHUNK, job.n_out) // 2
+    length = _length_in_kernel(job.out_order, n)
+    to = job.out + panel * length * VECTOR
+    for i in range(end - first):  # over the sums that they are made of
+        gate, up = load(sums + 2 * i * VECTOR), load(sums + (2 * i + 1) * VECTOR)
+        store(sums + i * VECTOR, swiglu(gate, up, splat(job.limit)))
+    if job.out_order == PAIRS:
+        store(sums + (end - first) * VECTOR, splat(0.0))
+        for i in range(0, end - first, 2):
+            store(to + (first + i) // 2 * VECTOR, pairs_of(load(sums + i * VECTOR), load(sums + (i + 1) * VECTOR)))
+    else:
+        for i in range(end - first):
+            store(to + VECTOR * _place(job.out_order, n, first + i), load(sums + i * VECTOR))
+        if end == n:
+            for i in range(n, length):
+                store(to + VECTOR * _place(job.out_order, n, i), splat(0.0))
 
 
 @device

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from gptoss_lab.mxfp4 import Mxfp4
-from gptoss_lab.ops import dot_kernels, panel_kernels
+from gptoss_lab.ops import Precision, dot_kernels, panel_kernels
 from gptoss_lab.ops.dot_kernels import Dots
-from gptoss_lab.ops.formats import BFLOAT16, FLOAT32, MXFP4
+from gptoss_lab.ops.formats import BFLOAT16, FLOAT32, MXFP4, PAIRS
 from gptoss_lab.ops.panel_kernels import Packing, Product
 from gptoss_lab.ops.target import LANES
 from gptoss_lab.ops.threads import launch, lock, scratch, threads
@@ -89,43 +89,68 @@ def _address(tensor: Tensor) -> int:
     return tensor.data_ptr()
 
 
+def order_of(matrix: Matrices, precision: Precision) -> int:
+    """The order of the panels that a matrix is to meet: pairs in bfloat16, unless the weights need float32."""
+    return PAIRS if precision == "bfloat16" and matrix.format != FLOAT32 else matrix.format
+
+
 def number_in_panels(n: int) -> int:
     """How many of n vectors should go in panels."""
     whole, rest = divmod(n, LANES)
     return n if rest >= _WORTH_A_PANEL * LANES else whole * LANES
 
 
-def multiply_in_panels(matrix: Matrices, x: Rows, n: int, out: Rows, factors: int = 0) -> None:
-    """out = (matrix x + bias) * factors, for n vectors."""
-    size = panel_kernels.panel_floats(matrix.format, matrix.n_in, n)
+def multiply_in_panels(matrix: Matrices, precision: Precision, x: Rows, n: int, out: Rows) -> None:
+    """out = matrix x + bias, for n vectors."""
+    order = order_of(matrix, precision)
+    size = panel_kernels.panel_floats(order, matrix.n_in, n)
     with lock:
         panels = scratch(size + panel_kernels.scratch_floats(n, threads()))
         own = panels + 4 * size
-        _pack(matrix, x, n, panels, own)
-        _multiply(matrix, panels, n, out, factors, own)
+        _pack(matrix, order, x, n, panels, own)
+        _multiply(matrix, order, panels, n, out, own)
 
 
-def expert_in_panels(gate_up: Matrices, down: Matrices, limit: float, x: Rows, n: int, out: Rows, factors: int) -> None:
+def expert_in_panels(
+    gate_up: Matrices,
+    down: Matrices,
+    limit: float,
+    precision: Precision,
+    x: Rows,
+    n: int,
+    out: Rows,
+    factors: int,
+) -> None:
     """out = (down swiglu(gate_up x + bias) + bias) * factors, for n vectors."""
-    size = panel_kernels.panel_floats(gate_up.format, gate_up.n_in, n)
-    hidden_size = panel_kernels.panel_floats(down.format, down.n_in, n)
+    order, hidden_order = order_of(gate_up, precision), order_of(down, precision)
+    size = panel_kernels.panel_floats(order, gate_up.n_in, n)
+    hidden_size = panel_kernels.panel_floats(hidden_order, down.n_in, n)
     with lock:
         panels = scratch(size + hidden_size + panel_kernels.scratch_floats(n, threads()))
         hidden, own = panels + 4 * size, panels + 4 * (size + hidden_size)
-        _pack(gate_up, x, n, panels, own)
-        _multiply(gate_up, panels, n, Rows(hidden), 0, own, down.format, limit)
-        _multiply(down, hidden, n, out, factors, own)
+        _pack(gate_up, order, x, n, panels, own)
+        _multiply(gate_up, order, panels, n, Rows(hidden), own, out_order=hidden_order, limit=limit)
+        _multiply(down, hidden_order, hidden, n, out, own, factors=factors)
 
 
-def _pack(matrix: Matrices, x: Rows, n: int, panels: int, own: int) -> None:
-    job = Packing(x.data, x.places, n, matrix.n_in, matrix.format, panels, own)
+def _pack(matrix: Matrices, order: int, x: Rows, n: int, panels: int, own: int) -> None:
+    job = Packing(x.data, x.places, n, matrix.n_in, order, panels, own)
     launch(panel_kernels.pack, job, 4 * n * matrix.n_in)
 
 
 def _multiply(
-    matrix: Matrices, panels: int, n: int, out: Rows, factors: int, own: int, out_format: int = 0, limit: float = 0.0
+    matrix: Matrices,
+    order: int,
+    panels: int,
+    n: int,
+    out: Rows,
+    own: int,
+    *,
+    out_order: int = 0,
+    limit: float = 0.0,
+    factors: int = 0,
 ) -> None:
-    job = Product(*matrix, panels, n, out.data, out_format, limit, out.places, factors, own)
+    job = Product(*matrix, order, panels, n, out.data, out_order, limit, out.places, factors, own)
     launch(panel_kernels.multiply, job, n * matrix.n_out * matrix.n_in)
 
 

@@ -14,6 +14,7 @@ from gptoss_lab.ops.target import LANES
 from gptoss_lab.ops.vectors import (
     F32,
     FLOATS,
+    HALVES,
     I8,
     I32,
     I64,
@@ -22,6 +23,7 @@ from gptoss_lab.ops.vectors import (
     Ints,
     array_of,
     call,
+    call_bfloat16,
     constant,
     emitted,
     emitted_sized,
@@ -112,6 +114,18 @@ def gather_columns(builder, rows, offset, to, places):
         builder.store(column, pointer(builder, _listed(builder, places, i, to), FLOATS), align=4)
 
 
+@emitted(_void, _int, _int, _int)
+def gather_pairs(builder, rows, offset, to):
+    """As `gather_columns`, of two times LANES floats each, rounded to bfloat16: LANES vectors of pairs, in order."""
+    taken = []
+    for i in range(LANES):
+        row = _listed(builder, rows, i, offset)
+        first, second = (load_from(builder, row, FLOATS, I64(4 * LANES), half) for half in range(2))
+        taken.append(builder.bitcast(_rounded(builder, first, second), FLOATS))
+    for i, column in enumerate(transposed(builder, taken)):
+        builder.store(column, pointer(builder, to, FLOATS, I64(4 * LANES), i), align=4)
+
+
 @emitted(_void, _int, _int, _int, _int)
 def scatter_columns(builder, source, stride, rows, offset):
     """The way back: of LANES vectors, `stride` apart, LANES floats go to each of the rows listed at `rows`."""
@@ -152,6 +166,19 @@ def maximum(builder, a, b):
 @emitted(_float, Floats)
 def sum_lanes(builder, vector):
     return sum_of(builder, vector)
+
+
+@emitted(Floats, Floats, Floats)
+def pairs_of(builder, first, second):
+    """Each lane of two vectors as a word: two numbers, rounded to bfloat16, the first in the lower half."""
+    rounded = _rounded(builder, first, second)
+    order = ir.Constant(ir.VectorType(I32, 2 * LANES), [i // 2 + i % 2 * LANES for i in range(2 * LANES)])
+    return builder.bitcast(builder.shuffle_vector(rounded, rounded, order), FLOATS)
+
+
+def _rounded(builder: ir.IRBuilder, first: Any, second: Any) -> Any:
+    """The numbers of two vectors, one after the other, as bfloat16."""
+    return call_bfloat16(builder, "llvm.x86.avx512bf16.cvtne2ps2bf16.512", HALVES, second, first)
 
 
 @emitted(types.UniTuple(Floats, 2), Floats, Floats)
@@ -249,6 +276,21 @@ def add_outer(typingctx, sums, rows, columns):
         totals, left, right = (items_of(builder, value) for value in values)
         pairs = [(a, b) for a in left for b in right]
         return array_of(builder, [fma_of(builder, *pair, total) for pair, total in zip(pairs, totals, strict=True)])
+
+    return signature(sums, sums, rows, columns), codegen
+
+
+@intrinsic
+def add_outer_of_pairs(typingctx, sums, rows, columns):
+    """The same for words that are pairs of bfloat16 numbers: both products are added."""
+
+    def codegen(context, builder, _, values):
+        totals, left, right = (items_of(builder, value) for value in values)
+        left, right = ([builder.bitcast(words, INTS) for words in side] for side in (left, right))
+        name = "llvm.x86.avx512bf16.dpbf16ps.512"
+        pairs = [(a, b) for a in left for b in right]
+        sums = [call_bfloat16(builder, name, FLOATS, total, *pair) for pair, total in zip(pairs, totals, strict=True)]
+        return array_of(builder, sums)
 
     return signature(sums, sums, rows, columns), codegen
 

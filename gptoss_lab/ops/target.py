@@ -30,3 +30,6 @@ def _instruction_set() -> str:
 
 INSTRUCTION_SET = _instruction_set()
 LANES = {"avx512": 16, "avx2": 8, "portable": 4}[INSTRUCTION_SET]
+
+BFLOAT16_DOTS = INSTRUCTION_SET == "avx512" and "+avx512bf16" in TARGET[2].split(",")
+"""Whether there is an instruction that multiplies pairs of bfloat16 numbers and adds the products in float32."""

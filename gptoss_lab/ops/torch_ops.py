@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from gptoss_lab import mxfp4
 from gptoss_lab.mxfp4 import Mxfp4
-from gptoss_lab.ops import Context, fused_attention
+from gptoss_lab.ops import Context, Precision, fused_attention
 from gptoss_lab.weights import LayerWeights
 
 
@@ -24,8 +24,8 @@ def rms(x: Tensor, eps: float) -> Tensor:
     return (x.square().mean(dim=-1, keepdim=True) + eps).sqrt()
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    return functional.linear(x, weight.to(x.dtype), bias)
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None, precision: Precision = "float32") -> Tensor:
+    return functional.linear(_rounded(x, precision), weight.to(x.dtype), bias)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -74,7 +74,14 @@ def mix_values(pattern: Tensor, values: Tensor) -> Tensor:
     return (grouped @ values.transpose(1, 2).unsqueeze(2)).flatten(1, 2).transpose(1, 2)
 
 
-def expert_shares(x: Tensor, indices: Tensor, weights: Tensor, layer: LayerWeights, swiglu_limit: float) -> Tensor:
+def expert_shares(
+    x: Tensor,
+    indices: Tensor,
+    weights: Tensor,
+    layer: LayerWeights,
+    swiglu_limit: float,
+    precision: Precision = "float32",
+) -> Tensor:
     n_tokens, k = indices.shape
     chosen = indices.flatten()
     by_expert = chosen.argsort(stable=True)
@@ -82,7 +89,9 @@ def expert_shares(x: Tensor, indices: Tensor, weights: Tensor, layer: LayerWeigh
     # index_select and unbind where x[...] would do: the same values, and gradients in half the time
     inputs = x.index_select(0, by_expert // k).split(counts)
     experts = zip(_apart(layer.gate_up), _apart(layer.down), layer.gate_up_bias, layer.down_bias, strict=True)
-    outputs = [_expert(x, *expert, swiglu_limit) for x, expert in zip(inputs, experts, strict=True) if len(x)]
+    outputs = [
+        _expert(x, *expert, swiglu_limit, precision) for x, expert in zip(inputs, experts, strict=True) if len(x)
+    ]
     shares = torch.cat(outputs).index_select(0, by_expert.argsort()).unflatten(0, (n_tokens, k))
     return shares * weights.unsqueeze(-1)
 
@@ -102,9 +111,14 @@ def _expert(
     gate_up_bias: Tensor,
     down_bias: Tensor,
     swiglu_limit: float,
+    precision: Precision,
 ) -> Tensor:
-    hidden = linear(x, _plain(gate_up), gate_up_bias)
-    return linear(swiglu(hidden, swiglu_limit), _plain(down), down_bias)
+    hidden = linear(x, _plain(gate_up), gate_up_bias, precision)
+    return linear(swiglu(hidden, swiglu_limit), _plain(down), down_bias, precision)
+
+
+def _rounded(x: Tensor, precision: Precision) -> Tensor:
+    return x.bfloat16().to(x.dtype) if precision == "bfloat16" else x
 
 
 def _apart(experts: Mxfp4 | Tensor) -> Sequence[Mxfp4 | Tensor]:

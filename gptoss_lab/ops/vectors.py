@@ -9,7 +9,7 @@ from numba.core import types
 from numba.core.typing.templates import signature
 from numba.extending import intrinsic, models, register_model
 
-from gptoss_lab.ops.target import LANES
+from gptoss_lab.ops.target import BFLOAT16_DOTS, LANES
 
 
 class Vector(types.Type):
@@ -73,6 +73,7 @@ def emitted_sized(result: Callable[[int], types.Type], *arguments: types.Type) -
 
 I8, I16, I32, I64, F32 = ir.IntType(8), ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.FloatType()
 FLOATS = ir.VectorType(F32, LANES)
+HALVES = ir.VectorType(I16, 2 * LANES)
 INTS = ir.VectorType(I32, LANES)
 
 
@@ -115,6 +116,13 @@ def call(builder: ir.IRBuilder, name: str, result: ir.Type, *arguments: Any, **o
     """Calls one of LLVM's own functions."""
     kind = ir.FunctionType(result, [argument.type for argument in arguments])
     return builder.call(builder.module.declare_intrinsic(name, fnty=kind), arguments, **options)
+
+
+def call_bfloat16(builder: ir.IRBuilder, name: str, result: ir.Type, *arguments: Any) -> Any:
+    """Calls one of AVX-512's functions for bfloat16. A CPU without them gets anything: nobody may ask for it there."""
+    if not BFLOAT16_DOTS:
+        return ir.Constant(result, ir.Undefined)
+    return call(builder, name, result, *arguments)
 
 
 def fma_of(builder: ir.IRBuilder, a: Any, b: Any, c: Any) -> Any:
