@@ -80,7 +80,7 @@ def test_no_tokens_no_rows(trace) -> None:
 
 
 def test_wrong_arguments_say_what_is_expected(trace) -> None:
-    with pytest.raises(ValueError, match=r"by='colour': expected"):
+    with pytest.raises(ValueError, match=r"by='colour': expected one of"):
         routing.expert_load(trace, by="colour")
     with pytest.raises(ValueError, match="booleans, one a token; found int64"):
         routing.expert_sums(trace, np.arange(len(trace.token_ids)))
