@@ -1,12 +1,14 @@
 """Analyses: pure functions from a Trace to arrays and tables. They know nothing of models.
 
-attention   where heads look: distances, sinks, previous tokens, induction, sentences
-lens        what the model would say early on
-routing     which experts served which text
+attention       where heads look: distances, sinks, previous tokens, induction, steps of a thought
+contributions   what heads and experts add to a logit, and which tokens they promote; needs the weights too
+lens            what the model would say early on
+routing         which experts served which text, how surely, with whom, and what that tells
 """
 
 from gptoss_lab.analyses import attention as attention
+from gptoss_lab.analyses import contributions as contributions
 from gptoss_lab.analyses import lens as lens
 from gptoss_lab.analyses import routing as routing
 
-__all__ = ["attention", "lens", "routing"]
+__all__ = ["attention", "contributions", "lens", "routing"]
