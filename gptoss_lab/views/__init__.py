@@ -1,6 +1,7 @@
 """Views: what people see of a trace or a reply. They compute nothing and trust no text.
 
     lab.views.routing(trace)        # which experts each token went to; .to_html(path) is the same as one offline file
+    lab.views.attention(trace)      # what each token reads, head by head, and how much goes to the sink
     lab.views.ask(model)            # a box to ask something else
 
 Each view is a small Python module, with the ES modules and style sheets of its front end beside it (see `front_end`).
@@ -11,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gptoss_lab.views.ask_box import ask as ask
+    from gptoss_lab.views.attention_view import attention as attention
     from gptoss_lab.views.reply import reply_html as reply_html
     from gptoss_lab.views.routing_view import routing as routing
 
 _HOMES = {
     "routing": "gptoss_lab.views.routing_view",
+    "attention": "gptoss_lab.views.attention_view",
     "ask": "gptoss_lab.views.ask_box",
     "reply_html": "gptoss_lab.views.reply",
 }

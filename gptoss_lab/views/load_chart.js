@@ -1,3 +1,4 @@
+import { choice } from "./choice.js";
 import { element } from "./dom.js";
 
 /* The chart of an exported page: the figure that the notebook shows, redrawn for another layer or measure.
@@ -24,9 +25,4 @@ export function drawLoad(root, { title, figure, layers, measures, heights, chang
   layer.select.addEventListener("change", redraw);
   measure.select.addEventListener("change", redraw);
   redraw();
-}
-
-export function choice(name, options) {
-  const select = element("select", {}, ...options.map(([text, value]) => element("option", { value }, text)));
-  return { select, label: element("label", {}, `${name} `, select) };
 }

@@ -1,5 +1,6 @@
+import { choice } from "./choice.js";
 import { element } from "./dom.js";
-import { choice, drawLoad } from "./load_chart.js";
+import { drawLoad } from "./load_chart.js";
 import { loadLibrary, pageHeading, pageModel, pageState } from "./page.js";
 import { render } from "./routing_map.js";
 
