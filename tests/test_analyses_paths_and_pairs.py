@@ -198,6 +198,23 @@ def test_a_masked_expert_gives_way_where_it_served(model: lab.Model, trace: lab.
     np.testing.assert_allclose(moved[1][served], TRUTH.weights[0], atol=1e-3)  # the helper keeps its place, and gains
 
 
+def test_runs_that_choose_fewer_experts_are_compared_too(model: lab.Model, trace: lab.Trace) -> None:
+    with model.edit(edits.set_top_k(1, layer=1)):
+        fewer = model.trace(TEXT)
+    table = routing.flips(trace, fewer)
+    n = len(trace.token_ids)
+    assert table.left.tolist() == trace.expert_indices[1, :, 1].tolist()
+    assert (table.joined == -1).all()
+    assert table.margin.isna().all()
+    assert not table.within_noise.any()
+    back = routing.flips(fewer, trace)
+    assert back.joined.tolist() == table.left.tolist()
+    assert (back.left == -1).all()
+    assert routing.expert_sums(fewer, everything(fewer))[1].sum(axis=1).tolist() == [2 * n, n, 2 * n]
+    pairs = routing.coactivation(fewer, everything(fewer))
+    assert pairs[pairs.layer == 1].tokens.sum() == 0 == pairs[pairs.layer == 1].expected.sum()
+
+
 def test_flips_that_rounding_can_make_are_marked() -> None:
     before = conversation()
     logits = before.router_logits.copy()
@@ -232,7 +249,7 @@ def test_other_tokens_can_be_held_against_each_other(trace: lab.Trace) -> None:
 
 
 def test_traces_of_different_models_are_not_compared(trace: lab.Trace) -> None:
-    with pytest.raises(ValueError, match=r"different models: layers, experts and experts to a token are \(3, 8, 2\)"):
+    with pytest.raises(ValueError, match=r"different models: layers and experts are \(3, 8\) and \(4, 8\)"):
         routing.flips(trace, conversation())
     with pytest.raises(ValueError, match="pairs: expected positions"):
         routing.flips(trace, trace, pairs=[(0, 9999)])

@@ -1,6 +1,7 @@
 """Where two runs route differently, by how much, and whether rounding alone could have done it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
 Pairs = Sequence[tuple[int, int]]
 """Positions in the one trace and in the other that are held against each other."""
 
-_COLUMNS = ["layer", "position", "text", "other_position", "other_text", "left", "joined", "margin", "other_margin"]
+NOBODY = -1
+"""Stands for an expert, where one left and none joined, or the other way round."""
 
 
 def flips(before: Trace, after: Trace, pairs: Pairs | None = None, noise: float = NOISE) -> "pd.DataFrame":
@@ -26,39 +28,28 @@ def flips(before: Trace, after: Trace, pairs: Pairs | None = None, noise: float 
 
     Columns: layer; position, text (in the first trace); other_position, other_text (in the second); left and joined,
     the experts that only the first, and only the second, chose (where several did, the one that had been nearest to
-    being left out is taken to have given way first); margin, other_margin: by how much the one that left was ahead in
-    the first run, and the one that joined in the second, in router logits; within_noise: both are no more than `noise`,
-    so that rounding alone could have done it.
+    being left out is taken to have given way to the one that joined most clearly, and so on; -1 where nobody did, since
+    an edit made the runs choose more or fewer); margin, other_margin: by how much the one that left was ahead in the
+    first run, and the one that joined in the second, in router logits; within_noise: both are no more than `noise`, so
+    that rounding alone could have done it. An expert with weight 0 counts as not chosen.
 
     Raises ValueError for traces of different models, and pairs that are not in them.
     """
     import pandas as pd
 
     one, other = _pairs(before, after, pairs)
+    left, joined = _left_and_joined(before, after, one, other)
     rows = []
-    for layer in range(before.n_layers):
-        left, joined = _left_and_joined(before, after, layer, one, other)
-        for number in np.flatnonzero(left.any(axis=1)):
-            here, there = before.router_logits[layer, one[number]], after.router_logits[layer, other[number]]
-            leaving, joining = np.flatnonzero(left[number]), np.flatnonzero(joined[number])
-            leaving, joining = leaving[np.argsort(here[leaving])], joining[np.argsort(here[joining])[::-1]]
-            for gone, come in zip(leaving, joining, strict=True):
-                margin, other_margin = here[gone] - here[come], there[come] - there[gone]
-                rows.append(
-                    {
-                        "layer": layer,
-                        "position": one[number],
-                        "text": before.texts[one[number]],
-                        "other_position": other[number],
-                        "other_text": after.texts[other[number]],
-                        "left": gone,
-                        "joined": come,
-                        "margin": margin,
-                        "other_margin": other_margin,
-                        "within_noise": max(margin, other_margin) <= noise,
-                    }
-                )
-    return pd.DataFrame(rows, columns=[*_COLUMNS, "within_noise"])
+    for layer, number in np.argwhere((left | joined).any(axis=2)):
+        here, there = before.router_logits[layer, one[number]], after.router_logits[layer, other[number]]
+        for exchange in _exchanges(left[layer, number], joined[layer, number], here, there):
+            rows.append((layer, one[number], other[number], *exchange))
+    columns = ["layer", "position", "other_position", "left", "joined", "margin", "other_margin"]
+    table = pd.DataFrame(rows, columns=columns)
+    table.insert(2, "text", [before.texts[position] for position in table["position"]])
+    table.insert(4, "other_text", [after.texts[position] for position in table["other_position"]])
+    # What left or joined alone has no margins, and comparisons with NaN are false.
+    return table.assign(within_noise=(table["margin"] <= noise) & (table["other_margin"] <= noise))
 
 
 def flips_by_layer(before: Trace, after: Trace, pairs: Pairs | None = None, noise: float = NOISE) -> "pd.DataFrame":
@@ -99,12 +90,9 @@ def moved_weight(before: Trace, after: Trace, pairs: Pairs | None = None) -> NDA
 
 def _pairs(before: Trace, after: Trace, pairs: Pairs | None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Positions in the one trace and in the other."""
-    shapes = [(trace.n_layers, trace.n_experts, trace.expert_indices.shape[2]) for trace in (before, after)]
+    shapes = [(trace.n_layers, trace.n_experts) for trace in (before, after)]
     if shapes[0] != shapes[1]:
-        raise ValueError(
-            "the traces come from different models: layers, experts and experts to a token are "
-            f"{shapes[0]} and {shapes[1]}"
-        )
+        raise ValueError(f"the traces come from different models: layers and experts are {shapes[0]} and {shapes[1]}")
     lengths = len(before.token_ids), len(after.token_ids)
     if pairs is None:
         pairs = [(position, position) for position in range(min(lengths))]
@@ -115,10 +103,21 @@ def _pairs(before: Trace, after: Trace, pairs: Pairs | None) -> tuple[NDArray[np
 
 
 def _left_and_joined(
-    before: Trace, after: Trace, layer: int, one: NDArray[np.int64], other: NDArray[np.int64]
+    before: Trace, after: Trace, one: NDArray[np.int64], other: NDArray[np.int64]
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """The experts that only the first run chose, and those that only the second did, [pair, expert] each."""
-    chosen = [np.zeros((len(one), before.n_experts), dtype=np.bool_) for _ in range(2)]
-    for mask, trace, positions in zip(chosen, (before, after), (one, other), strict=True):
-        np.put_along_axis(mask, trace.expert_indices[layer, positions], True, axis=1)
-    return chosen[0] & ~chosen[1], chosen[1] & ~chosen[0]
+    """The experts that only the first run chose, and those that only the second did, [layer, pair, expert] each."""
+    chosen, chosen_later = before.dense_weights()[:, one] > 0, after.dense_weights()[:, other] > 0
+    return chosen & ~chosen_later, chosen_later & ~chosen
+
+
+def _exchanges(
+    left: NDArray[np.bool_], joined: NDArray[np.bool_], here: NDArray[np.float32], there: NDArray[np.float32]
+) -> Iterator[tuple[int, int, float, float]]:
+    """Who gave way to whom in one choice, and by how much each had been ahead. All arrays are [expert]."""
+    leaving, joining = np.flatnonzero(left), np.flatnonzero(joined)
+    weakest_first, strongest_first = leaving[np.argsort(here[leaving])], joining[np.argsort(-there[joining])]
+    for gone, come in zip_longest(weakest_first.tolist(), strongest_first.tolist(), fillvalue=NOBODY):
+        if NOBODY in (gone, come):
+            yield gone, come, np.nan, np.nan
+        else:
+            yield gone, come, here[gone] - here[come], there[come] - there[gone]

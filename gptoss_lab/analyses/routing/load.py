@@ -60,5 +60,7 @@ def expert_sums(trace: Trace, where: Mask) -> tuple[NDArray[np.float64], NDArray
     chosen = trace.expert_indices[:, where]
     cell = np.arange(trace.n_layers)[:, None, None] * trace.n_experts + chosen
     weight = np.bincount(cell.ravel(), trace.topk_weights[:, where].ravel(), minlength=shape[0] * shape[1])
-    tokens = np.bincount(cell.ravel(), minlength=shape[0] * shape[1])
+    # Where an edit makes a layer choose fewer, a trace fills up with experts of weight 0.
+    chose = trace.topk_weights[:, where].ravel() > 0
+    tokens = np.bincount(cell.ravel(), chose, minlength=shape[0] * shape[1])
     return weight.reshape(shape).astype(np.float64), tokens.reshape(shape).astype(np.int64)

@@ -48,9 +48,7 @@ def pair_counts(trace: Trace, where: Mask | None = None) -> NDArray[np.int64]:
 
 def expected_counts(trace: Trace, where: Mask | None = None) -> NDArray[np.float64]:
     """What `pair_counts` would be, were experts independent but for their popularity, [layer, expert, expert]."""
-    chosen = _choices(trace, where)
-    k = trace.expert_indices.shape[2]
-    return np.stack([len(one) * meeting_chances(one.mean(axis=0), k) for one in chosen])
+    return np.stack([_expected(of_layer) for of_layer in _choices(trace, where)])
 
 
 def meeting_chances(popularity: NDArray[np.float64], k: int) -> NDArray[np.float64]:
@@ -72,9 +70,17 @@ def _choices(trace: Trace, where: Mask | None) -> NDArray[np.float64]:
     where = checked(trace, where)
     if not where.any():
         raise ValueError("no token counts: say which with where=, for by default only the reply's content does")
-    chosen = np.zeros((trace.n_layers, int(where.sum()), trace.n_experts))
-    np.put_along_axis(chosen, trace.expert_indices[:, where], 1.0, axis=2)
-    return chosen
+    return (trace.dense_weights()[:, where] > 0).astype(np.float64)
+
+
+def _expected(chosen: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Expected counts of one layer, [expert, expert]. chosen: [token, expert].
+
+    Tokens that chose different numbers of experts, as edits can make them, are counted apart.
+    """
+    sizes = chosen.sum(axis=1).astype(int)
+    alike = [(size, chosen[sizes == size]) for size in np.unique(sizes)]
+    return np.sum([len(some) * meeting_chances(some.mean(axis=0), int(size)) for size, some in alike], axis=0)
 
 
 def _odds(popularity: NDArray[np.float64], k: int) -> NDArray[np.float64]:

@@ -58,10 +58,8 @@ def most_alike(trace: Trace, position: int, n: int = 10, layers: Iterable[int] |
 
 def _steps(trace: Trace, layers: Iterable[int] | None) -> NDArray[np.float32]:
     """1 where a token chose an expert of a layer, and 0 elsewhere, [pos, layer, expert]."""
-    chosen = np.zeros_like(trace.router_logits, dtype=np.float32)
-    np.put_along_axis(chosen, trace.expert_indices, 1, axis=2)
-    wanted = range(trace.n_layers) if layers is None else list(layers)
-    return chosen[list(wanted)].transpose(1, 0, 2)
+    wanted = list(range(trace.n_layers) if layers is None else layers)
+    return (trace.dense_weights()[wanted] > 0).astype(np.float32).transpose(1, 0, 2)
 
 
 def _in_common(some: NDArray[np.float32], others: NDArray[np.float32], trace: Trace) -> NDArray[np.float32]:
