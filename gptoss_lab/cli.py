@@ -1,4 +1,4 @@
-"""The command line, `gptoss-lab`: notebooks, a question in the terminal, a checkpoint's verdict.
+"""The command line, `gptoss-lab`: notebooks, a question in the terminal, a checkpoint's verdict, a machine's speed.
 
 What goes wrong is told in one line and ends in exit status 2; an interruption ends in 130, without a word.
 Each command imports what it needs when it runs, so that help comes at once.
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from gptoss_lab import __version__
 
+EMBEDDED = Path(__file__).parent / "nano"
 COPIES = Path("~/gptoss-notebooks")  # where a wheel's notebooks are copied to; a checkout's are opened where they lie
 
 EXAMPLES = """\
@@ -20,6 +21,7 @@ examples:
   gptoss-lab                                   open the notebooks in JupyterLab
   gptoss-lab ask "What is 38 + 57?"            ask the embedded model
   gptoss-lab verify openai/gpt-oss-20b         does this checkpoint run as it should?
+  gptoss-lab bench --shape 20b --layers 8      how fast would a third of gpt-oss-20b run here?
 
 elsewhere:
   python -m gptoss_lab.checkpoint synth --shape 20b OUT    write a random checkpoint, for benchmarks
@@ -104,6 +106,32 @@ def verify(options: argparse.Namespace) -> int:
     return 0 if verify(options.path, say=lambda line: print(visible(line), flush=True)) else 1
 
 
+def bench(options: argparse.Namespace) -> int:
+    """Measure how fast this machine runs a model, and print a table or JSON."""
+    import json
+    import tempfile
+
+    from gptoss_lab import bench, checkpoint
+    from gptoss_lab.ops.threads import set_threads
+
+    if (options.llama_bench is None) != (options.gguf is None):
+        raise ValueError("--llama-bench and --gguf go together: the program, and the model for it")
+    if options.layers is not None and not options.shape:
+        raise ValueError("--layers is for --shape: it says how many layers of that shape to make")
+    if options.threads is not None:
+        set_threads(options.threads)
+    llama = bench.LlamaCpp(options.llama_bench, options.gguf) if options.llama_bench else None
+    with tempfile.TemporaryDirectory() as temporary:
+        if options.shape:
+            folder = Path(temporary) / "model"
+            checkpoint.synthesise(folder, options.shape, layers=options.layers)
+        else:
+            folder = checkpoint.find(options.model) if options.model else EMBEDDED
+        figures = bench.measure_checkpoint(folder, llama, options.rounds)
+    print(json.dumps(figures.to_dict()) if options.json else bench.table(figures))
+    return 0
+
+
 def prepare(options: argparse.Namespace) -> int:
     """Compile the kernels now, with a progress bar, unless they are compiled."""
     from gptoss_lab.ops import numba_ops
@@ -152,6 +180,18 @@ def _parser() -> argparse.ArgumentParser:
     verifying = commands.add_parser("verify", help="check a checkpoint: its files, its names, both engines")
     verifying.set_defaults(command=verify)
     verifying.add_argument("path", help="a folder or a name on the hub")
+
+    benching = commands.add_parser("bench", help="measure how fast this machine runs a model")
+    benching.set_defaults(command=bench)
+    of = benching.add_mutually_exclusive_group()
+    of.add_argument("model", nargs="?", help="a folder or a name on the hub (default: the embedded model)")
+    of.add_argument("--shape", choices=("20b", "120b", "nano"), help="a random model of this shape instead")
+    benching.add_argument("--layers", type=int, metavar="N", help="with --shape: so many layers of it")
+    benching.add_argument("--threads", type=int, metavar="N", help="compute with so many (default: all cores)")
+    benching.add_argument("--rounds", type=int, default=5, metavar="N", help="measure so many times (default: 5)")
+    benching.add_argument("--json", action="store_true", help="print the figures as JSON")
+    benching.add_argument("--llama-bench", type=Path, metavar="PROGRAM", help="llama.cpp's benchmark, to run beside")
+    benching.add_argument("--gguf", type=Path, metavar="FILE", help="what that should run: a model of the same shape")
 
     preparing = commands.add_parser("prepare", help="compile the kernels now, so that nothing waits for them later")
     preparing.set_defaults(command=prepare)

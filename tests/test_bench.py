@@ -1,0 +1,177 @@
+"""`gptoss-lab bench`: what a token costs, the machine's limits, the figures and how they are told."""
+
+import json
+import stat
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small import SMALL
+
+from gptoss_lab import bench, cli, weights
+from gptoss_lab.bench import costs, limits, rates, rounds
+from gptoss_lab.model import Transformer
+from gptoss_lab.ops import probes
+from gptoss_lab.ops.target import LANES
+
+KEYS = {
+    "read_gb_s",
+    "decode_tok_s",
+    "decode_share_of_bandwidth",
+    "decode_layers_share_of_bandwidth",
+    "prefill_tok_s",
+    "prefill_gflop_s",
+    "prefill_bf16_gflop_s",
+    "fma_peak_gflop_s",
+    "routing_recorded_ratio",
+    "all_recorded_ratio",
+}
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A little of everything: these figures mean nothing."""
+    monkeypatch.setattr(rounds, "PAIRS", 2)
+    monkeypatch.setattr(rounds, "DECODED", 2)
+    monkeypatch.setattr(limits, "_MULTIPLICATIONS", 1000)
+    monkeypatch.setattr(limits, "GIB", 1 << 20)
+    monkeypatch.setattr(limits.memory_to_read, "__defaults__", (1 << 20,))
+
+
+@pytest.fixture
+def llama_bench(tmp_path: Path) -> Path:
+    """A program that prints what llama.cpp's benchmark would, and what it was asked."""
+    program = tmp_path / "llama-bench"
+    program.write_text(
+        f"#!{sys.executable}\n"
+        "import json, sys\n"
+        "if 'missing.gguf' in sys.argv: sys.exit('no such model')\n"
+        "print(json.dumps({'n_prompt': 512, 'n_gen': 0, 'avg_ts': 20.0}))\n"
+        "print(json.dumps({'n_prompt': 0, 'n_gen': 16, 'avg_ts': 10.0}))\n"
+    )
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    return program
+
+
+# What a token costs
+
+
+def test_a_token_reads_every_dense_matrix_and_the_experts_that_it_chooses() -> None:
+    c = SMALL
+    made = weights.random(c)  # bfloat16 matrices, MXFP4 experts: 4 bits a weight, 8 more for each 32
+    heads, kv_heads = c.n_heads * c.d_head, c.n_kv_heads * c.d_head
+    dense = 2 * c.d_model * (2 * heads + 2 * kv_heads + c.n_experts)
+    experts = c.experts_per_token * 3 * c.d_mlp * c.d_model * 17 // 32
+    cost = costs.bytes_of_token(c, made)
+    assert cost.layers == c.n_layers * (dense + experts)
+    assert cost.unembedding == 2 * c.d_vocab * c.d_model
+    assert cost.total == cost.layers + cost.unembedding
+
+
+def test_operations_are_those_of_every_product_counted_one_by_one() -> None:
+    c, n = SMALL, 21
+    heads, kv_heads = c.n_heads * c.d_head, c.n_kv_heads * c.d_head
+    a_token = 2 * c.d_model * heads + 2 * c.d_model * kv_heads + c.d_model * c.n_experts
+    a_token += c.experts_per_token * 3 * c.d_model * c.d_mlp
+    total = n * c.n_layers * a_token + c.d_model * c.d_vocab
+    for layer in range(c.n_layers):
+        window = c.window(layer) or n
+        seen = sum(1 for query in range(n) for key in range(query + 1) if query - key < window)
+        total += 2 * heads * seen  # scores, and the values that they weigh
+    assert costs.prefill_operations(c, n) == 2 * total
+
+
+# The machine's limits
+
+
+@pytest.mark.parametrize("spread", [False, True])
+def test_reading_reads_everything(spread: bool) -> None:
+    """The sums that the kernel leaves are those of what it read."""
+    memory = np.random.default_rng(0).random(1 << 16, dtype=np.float32)
+    found = probes.read(memory, spread)
+    assert found == pytest.approx(memory.sum(dtype=np.float64), rel=1e-4)
+
+
+def test_multiplications_are_counted() -> None:
+    operations = probes.multiply(10)
+    assert operations % (10 * 2 * LANES) == 0
+    assert limits.fma_gflop_s() > 0.1
+
+
+# Figures
+
+
+def test_recording_is_held_against_not_recording() -> None:
+    model = Transformer(SMALL, weights.random(SMALL))
+    ratios = rates.recorded_ratios(model, rounds.EVERYTHING, pairs=3, steps=2)
+    assert len(ratios) == 3
+    assert all(0 < ratio < 20 for ratio in ratios)
+
+
+def test_without_its_unembedding_a_model_has_the_same_layers() -> None:
+    model = Transformer(SMALL, weights.random(SMALL))
+    bare = rates.without_unembedding(model)
+    logits = bare(rates.prompt(model, 5), last_only=True)
+    np.testing.assert_allclose(logits, model(rates.prompt(model, 5), last_only=True)[..., :1], rtol=1e-4, atol=1e-5)
+
+
+def test_the_command_tells_its_figures_as_a_table_and_as_json(quick, capsys) -> None:
+    assert cli.main(["bench", "--rounds", "1"]) == 0
+    shown = capsys.readouterr().out
+    assert "reading limit" in shown
+    assert "llama.cpp" not in shown
+    assert cli.main(["bench", "--shape", "nano", "--layers", "2", "--rounds", "1", "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert set(figures) >= KEYS
+    assert figures["decode_tok_s"] > 0
+
+
+def test_llama_cpp_is_run_beside(quick, llama_bench: Path, tmp_path: Path, capsys) -> None:
+    arguments = ["bench", "--rounds", "1", "--json", "--llama-bench", str(llama_bench), "--gguf"]
+    assert cli.main([*arguments, str(tmp_path / "model.gguf")]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["llama_decode_tok_s"] == 10
+    assert figures["decode_over_llama"] == pytest.approx(figures["decode_tok_s"] / 10)
+    assert cli.main([*arguments, "missing.gguf"]) == 2
+    assert "no such model" in capsys.readouterr().err
+
+
+def test_a_program_without_a_model_is_refused(capsys) -> None:
+    assert cli.main(["bench", "--llama-bench", "llama-bench"]) == 2
+    assert "--gguf" in capsys.readouterr().err
+
+
+def test_layers_are_of_a_shape(capsys) -> None:
+    assert cli.main(["bench", "--layers", "3"]) == 2
+    assert "--shape" in capsys.readouterr().err
+
+
+def test_intervals_hold_the_median() -> None:
+    low, high = rounds._interval_of_median([0.9, 0.95, 1.0, 1.05, 1.1] * 4)
+    assert 0.9 <= low <= 1.0 <= high <= 1.1
+
+
+def test_a_table_names_each_figure_and_its_limit() -> None:
+    figures = bench.Figures(
+        threads=2,
+        read_gb_s=45.0,
+        fma_peak_gflop_s=500.0,
+        bytes_of_token=3_700_000_000,
+        decode_tok_s=11.0,
+        decode_share_of_bandwidth=0.9,
+        decode_layers_share_of_bandwidth=0.91,
+        prefill_tok_s=60.0,
+        prefill_gflop_s=350.0,
+        prefill_share_of_peak=0.7,
+        prefill_64_tok_s=40.0,
+        routing_recorded_ratio=0.97,
+        routing_recorded_interval=(0.95, 0.99),
+        all_recorded_ratio=0.85,
+        all_recorded_interval=(0.8, 0.9),
+        private_memory_gb=0.6,
+    )
+    shown = bench.table(figures)
+    assert "11.0 tok/s" in shown
+    assert "90% of the reading limit" in shown
+    assert "0.95 to 0.99" in shown
