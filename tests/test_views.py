@@ -5,6 +5,7 @@ import json
 import re
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,12 @@ from gptoss_lab.analyses import routing as analysis
 from gptoss_lab.harmony import Message, Span
 from gptoss_lab.reply import Reply
 from gptoss_lab.trace import Trace
-from gptoss_lab.views import ask, front_end, reply_html, routing
+from gptoss_lab.views import ask, front_end, reply_html, routing, tokens
 from gptoss_lab.views.conversation import blocks
 from gptoss_lab.views.kinds import LEGEND
 from gptoss_lab.views.load_chart import LoadChart
 from gptoss_lab.views.plain_text import as_token, quoted, visible
+from gptoss_lab.views.quantities import quantities
 from gptoss_lab.views.routing_map import RoutingMap
 from gptoss_lab.views.stream import SHORTEST_PAUSE, LiveReply
 
@@ -63,14 +65,14 @@ def test_text_hides_nothing() -> None:
 
 
 def test_modules_are_joined_into_one(repository: Path) -> None:
-    for name in ("routing_map.js", "stream.js", "fit.js"):
+    for name in ("routing_map.js", "tokens_map.js", "stream.js", "fit.js"):
         joined = front_end.module(name)
         assert not re.search(r"^import ", joined, re.MULTILINE)
         assert re.findall(r"^export .*", joined, re.MULTILINE) == ["export default { render };"]
-    page = front_end.module("routing_page.js")
-    assert not re.search(r"^(import|export) ", page, re.MULTILINE)
-    names = re.findall(r"^(?:function|const|let|class) (\w+)", page, re.MULTILINE)
-    assert len(names) == len(set(names)), "top-level names must differ"
+    for page in map(front_end.module, ("tokens_page.js", "routing_page.js")):
+        assert not re.search(r"^(import|export) ", page, re.MULTILINE)
+        names = re.findall(r"^(?:function|const|let|class) (\w+)", page, re.MULTILINE)
+        assert len(names) == len(set(names)), "top-level names must differ"
     assert names.index("element") < names.index("tokenStrip") < names.index("drawRouting")
 
 
@@ -84,9 +86,10 @@ def test_a_page_refuses_what_would_end_its_script() -> None:
 @pytest.mark.parametrize(("n_layers", "n_experts"), [(24, 32), (36, 128)])
 def test_four_thousand_tokens_take_less_than_five_megabytes(n_layers: int, n_experts: int) -> None:
     data = RoutingMap(traces.long(4000, n_layers, n_experts)).data
-    buffers = sum(len(value) for value in data.values() if isinstance(value, bytes))
-    text = len(json.dumps({name: value for name, value in data.items() if not isinstance(value, bytes)}))
-    assert buffers + text <= 5_000_000
+    buffers: list[int] = []
+    text = json.dumps(data, default=lambda value: buffers.append(len(value)))
+    print(f"{sum(buffers) + len(text):,} bytes")
+    assert sum(buffers) + len(text) <= 5_000_000
 
 
 def test_data_holds_the_trace() -> None:
@@ -110,34 +113,58 @@ def test_more_than_256_experts_fit() -> None:
     np.testing.assert_array_equal(np.frombuffer(data["experts"], "<u2").ravel(), trace.expert_indices.ravel())
 
 
-def test_groups_sum_over_their_own_content_tokens() -> None:
+def test_tokens_know_their_role_and_channel() -> None:
+    data = RoutingMap(traces.conversation()).data
     trace = traces.conversation()
-    data = RoutingMap(trace).data
-    names = [group["name"] for group in data["groups"]]
-    assert names == ["all", "prompt", "reply", *(f"speaker:{name}" for name in ("system", "user", "analysis", "final"))]
-    members = np.frombuffer(data["members"], "u1").reshape(len(names), -1).astype(bool)
-    sums = np.frombuffer(data["sums"], "<f4").reshape(len(names), trace.n_layers, trace.n_experts)
-    choosers = np.frombuffer(data["choosers"], "<i4").reshape(sums.shape)
-    final = names.index("speaker:final")
-    expected = analysis.labels(trace, "channel") == "final"
-    np.testing.assert_array_equal(members[final], expected)
-    weight, tokens = analysis.expert_sums(trace, expected & analysis.content(trace))
-    np.testing.assert_allclose(sums[final], weight, rtol=1e-6)
-    np.testing.assert_array_equal(choosers[final], tokens)
-    assert data["groups"][final]["counted"] == len(re.findall(r"\S+", "38 + 57 = 95"))
-    np.testing.assert_array_equal(members[0], True)
-    np.testing.assert_array_equal(members[1] ^ members[2], True)
+    for facet, numbers in (("role", data["roles"]), ("channel", data["channels"])):
+        names = [each["name"] for each in data["facets"][facet]]
+        known = [names[number] for number in np.frombuffer(numbers, "<u2")]
+        assert known == [getattr(span, facet) or "(none)" for span in trace.spans]
+
+
+def test_colours_are_the_analyses() -> None:
+    trace = traces.conversation()
+    known = {each.name: each for each in quantities(trace)}
+    np.testing.assert_array_equal(known["surprisal"].values, -trace.logprobs)
+    np.testing.assert_allclose(known["entropy"].values[:-1], analysis.weight_entropy(trace))
+    np.testing.assert_allclose(known["entropy"].values[-1], analysis.weight_entropy(trace).mean(axis=0), rtol=1e-6)
+    np.testing.assert_array_equal(known["margin"].values[-1], trace.margins().min(axis=0))
+    sent = {each["name"]: each for each in RoutingMap(trace).data["quantities"]}
+    np.testing.assert_array_equal(
+        np.frombuffer(sent["margin"]["values"], "<f4"), known["margin"].values.astype("f4").ravel()
+    )
+
+
+def test_margins_where_every_expert_is_chosen_are_clear() -> None:
+    (margin,) = (each for each in quantities(traces.conversation(n_experts=2, k=2)) if each.name == "margin")
+    assert np.isinf(margin.values).all()
+    assert margin.faint > margin.full
+
+
+def test_alternatives_are_sent_with_their_logprobs() -> None:
+    trace = traces.conversation()
+    sent = RoutingMap(trace).data["alternatives"]
+    numbers = np.frombuffer(sent["of"], "<i4").reshape(len(trace.texts), sent["width"])
+    assert (numbers[: trace.n_prompt] == -1).all()
+    last = [sent["texts"][number] for number in numbers[-1]]
+    assert last == [quoted(text) for text in trace.alternative_texts[-1]]  # type: ignore[index]
+    np.testing.assert_array_equal(
+        np.frombuffer(sent["logprobs"], "<f4").reshape(numbers.shape), trace.alternative_logprobs
+    )
+    assert RoutingMap(replace(trace, alternatives=None)).data["alternatives"] is None
 
 
 def test_view_and_parts_follow_one_another() -> None:
     view = routing(traces.conversation())
-    view.map.pinned, view.map.cell = 12, (1, 3)
-    assert (view.pinned, view.cell) == (12, (1, 3))
+    view.map.pinned, view.map.cell, view.map.selection = 12, (1, 3), (12, 20)
+    assert (view.pinned, view.cell, view.selection) == (12, (1, 3), (12, 20))
     view.pinned = 4
-    view.show_buttons.value = "speaker:final"
-    assert (view.map.pinned, view.map.shown, view.shown) == (4, "speaker:final", "speaker:final")
-    view.shown = "reply"
-    assert view.show_buttons.value == "reply"
+    controls = view.controls.by_name
+    controls["channel"].value, controls["part"].value = "final", "reply"
+    assert (view.map.pinned, view.map.channel, view.channel, view.part) == (4, "final", "final", "reply")
+    assert controls["layer"].disabled
+    view.colour, view.layer = "entropy", 2
+    assert (controls["colour"].value, controls["layer"].value, controls["layer"].disabled) == ("entropy", 2, False)
 
 
 def test_a_wrong_selection_says_what_there_is() -> None:
@@ -150,18 +177,30 @@ def test_a_wrong_selection_says_what_there_is() -> None:
     assert (view.pinned, view.map.pinned) == (3, 3)
     with pytest.raises(traitlets.TraitError, match="a layer below 4, an expert below 8"):
         view.map.cell = (4, 0)
-    with pytest.raises(traitlets.TraitError, match="shown='analysis': expected one of 'all', 'prompt'"):
-        view.map.shown = "analysis"
+    with pytest.raises(traitlets.TraitError, match="channel='thought': expected one of None,"):
+        view.map.channel = "thought"
+    with pytest.raises(traitlets.TraitError, match="layer=4: expected one of None, 0, 1, 2, 3"):
+        view.layer = 4
+    with pytest.raises(traitlets.TraitError, match="start before end, end at most"):
+        view.selection = (5, 5)
 
 
 def test_another_trace_can_be_shown_in_place() -> None:
     view = routing(traces.long(300, 2, 6, 2))
-    view.pinned, view.cell, view.shown = 290, (1, 5), "speaker:final"
+    view.pinned, view.cell, view.channel, view.selection, view.colour = 290, (1, 5), "final", (280, 300), "margin"
     view.show(traces.conversation())
-    assert (view.pinned, view.cell, view.shown) == (None, None, "all")
-    assert ("system", "speaker:system") in view.show_buttons.options
+    assert (view.pinned, view.cell, view.channel, view.selection, view.colour) == (None, None, None, None, "channel")
+    assert ("system", "system") in view.controls.by_name["role"].options
     assert view.map.data["nLayers"] == 4
     assert len(view.chart.figure.data[0].x) == 8
+
+
+def test_tokens_of_a_reply_are_those_of_its_trace() -> None:
+    trace = traces.conversation()
+    view = tokens(replace(reply_of(), trace=trace))
+    assert view.map.data["quoted"] == [quoted(text) for text in trace.texts]
+    with pytest.raises(ValueError, match="this reply holds no trace"):
+        tokens(reply_of())
 
 
 def test_load_chart_draws_the_analysis() -> None:
@@ -183,7 +222,8 @@ def test_load_chart_draws_the_analysis() -> None:
 def test_a_prompt_without_a_reply_can_be_shown() -> None:
     view = routing(traces.conversation(traces.ADDITION[:2]))
     assert len(view.chart.figure.data) == 0
-    assert [name for name, _ in view.map.groups] == ["all", "speaker:system", "speaker:user"]
+    assert [value for _, value in view.map.roles] == [None, "system", "user"]
+    assert view.map.parts == [("Everything", None)]
 
 
 def test_an_exported_page_holds_hostile_text_as_data_alone(tmp_path: Path) -> None:

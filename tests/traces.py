@@ -81,17 +81,30 @@ def routed(
     weights = np.exp(chosen - chosen.max(axis=2, keepdims=True))
     logprobs = np.full(len(texts), np.nan, dtype=np.float32)
     logprobs[n_prompt:] = np.log(rng.beta(8, 1, len(texts) - n_prompt)).astype(np.float32)
+    guesses = [_guesses(place, texts, logprobs, rng) if place >= n_prompt else [] for place in range(len(texts))]
+    padded = [[*each, *[("", np.nan)] * (3 - len(each))] for each in guesses]
     return Trace(
         token_ids=tokens,
         texts=texts,
         spans=spans,
         n_prompt=n_prompt,
         logprobs=logprobs,
+        alternatives=np.array([[vocabulary.get(text, -1) for text, _ in each] for each in padded], dtype=np.int64),
+        alternative_logprobs=np.array([[logprob for _, logprob in each] for each in padded], dtype=np.float32),
+        alternative_texts=[[text for text, _ in each] for each in guesses],
         router_logits=logits,
         expert_indices=indices.astype(np.int64),
         topk_weights=(weights / weights.sum(axis=2, keepdims=True)).astype(np.float32),
         model_name="made up",
     )
+
+
+def _guesses(place: int, texts: list[str], logprobs: np.ndarray, rng: np.random.Generator) -> list[tuple[str, float]]:
+    """This token and two others, with their logprobs, likeliest first."""
+    others = [text for text in rng.permutation(list(dict.fromkeys(texts))) if text != texts[place]][:2]
+    rest = 1 - np.exp(float(logprobs[place]))
+    found = [(texts[place], float(logprobs[place])), *((str(text), np.log(rest / 3)) for text in others)]
+    return sorted(found, key=lambda each: -each[1])
 
 
 def _words(text: str) -> list[str]:

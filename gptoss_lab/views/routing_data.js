@@ -1,19 +1,19 @@
 import { array, readConversation } from "./strip_data.js";
 
-/* RoutingMap's `data` with its bytes as arrays, and what can be looked up in them. Positions, layers, experts, ranks
-   and groups are numbers from 0. */
+/* RoutingMap's `data` with its bytes as arrays, and what can be looked up in them. Positions, layers, experts and ranks
+   are numbers from 0. */
 
 export function readRouting(data) {
-  const { nTokens, nLayers, nExperts, k } = data;
+  return { ...readConversation(data), ...readChoices(data) };
+}
+
+/* The routers' choices alone: of data that holds nTokens, nLayers, nExperts, k, experts and weights. */
+export function readChoices({ nTokens, nLayers, nExperts, k, ...data }) {
   const size = nLayers * nExperts;
   const experts = array(nExperts <= 256 ? Uint8Array : Uint16Array, data.experts);
   const weights = array(Float32Array, data.weights);
-  const members = array(Uint8Array, data.members);
-  const sums = array(Float32Array, data.sums);
-  const choosers = array(Int32Array, data.choosers);
 
   const start = (layer, position) => (layer * nTokens + position) * k;
-  const row = (all, group, width) => all.subarray(group * width, (group + 1) * width);
 
   /* The rank at which an expert was chosen, or -1. */
   function rank(layer, position, expert) {
@@ -25,14 +25,24 @@ export function readRouting(data) {
     return chosen < 0 ? 0 : weights[start(layer, position) + chosen];
   }
 
-  /* A token's weights, [layer, expert], flat. */
-  function route(position) {
-    const dense = new Float32Array(size);
-    for (let layer = 0; layer < nLayers; layer++) {
-      const first = start(layer, position);
-      for (let at = first; at < first + k; at++) dense[layer * nExperts + experts[at]] = weights[at];
+  /* What the tokens of `where`, [position] of 0 and 1, gave each expert, and how many of them chose it: { counted,
+     weights, choosers }, the last two [layer, expert], flat. */
+  function sums(where) {
+    const totals = new Float64Array(size);
+    const choosers = new Int32Array(size);
+    let counted = 0;
+    for (let position = 0; position < nTokens; position++) {
+      if (!where[position]) continue;
+      counted++;
+      for (let layer = 0; layer < nLayers; layer++) {
+        const first = start(layer, position);
+        for (let at = first; at < first + k; at++) {
+          totals[layer * nExperts + experts[at]] += weights[at];
+          choosers[layer * nExperts + experts[at]]++;
+        }
+      }
     }
-    return dense;
+    return { counted, weights: totals, choosers };
   }
 
   /* Every token's weight for an expert, [position]. */
@@ -40,17 +50,5 @@ export function readRouting(data) {
     return Float32Array.from({ length: nTokens }, (_, position) => weight(layer, position, expert));
   }
 
-  return {
-    ...readConversation(data),
-    rank,
-    weight,
-    route,
-    weightsFor,
-    groupCalled: (name) => Math.max(0, data.groups.findIndex((group) => group.name === name)),
-    member: (group) => row(members, group, nTokens),
-    sums: (group) => row(sums, group, size),
-    sum: (group, [layer, expert]) => sums[group * size + layer * nExperts + expert],
-    choosers: (group, [layer, expert]) => choosers[group * size + layer * nExperts + expert],
-    most: (group) => Math.max(...row(sums, group, size)),
-  };
+  return { rank, weight, sums, weightsFor };
 }

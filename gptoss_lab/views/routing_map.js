@@ -1,82 +1,104 @@
 import { amount, element } from "./dom.js";
 import { expertMap } from "./expert_map.js";
 import { hostView } from "./host_view.js";
+import { rampLegend } from "./ramp.js";
 import { readRouting } from "./routing_data.js";
-import { cellWords, mapWords, stripWords } from "./routing_words.js";
-import { channelLegend, tokenStrip } from "./token_strip.js";
-import { tokenTip } from "./token_tip.js";
+import { cellWords, filterWords, mapWords, servedWords } from "./routing_words.js";
+import { PANE_STATE, tokenPane } from "./token_pane.js";
 
 /* Which experts each token went to: a strip of tokens beside a layer by expert map.
 
-   Reads `data` (RoutingMap's docstring says what is in it). Reads and writes `pinned` (a position or null) and `cell`
-   ([layer, expert] or null). Reads `shown`, the name of the group of tokens on show. Every gesture sets one of these
-   and nothing else; everything drawn follows from them. */
+   Reads `data` (RoutingMap's docstring says what is in it) and its traits. Writes `pinned` (a position or null),
+   `selection` ([start, end] or null) and `cell` ([layer, expert] or null). Every gesture sets these and nothing else;
+   everything drawn follows from them. */
 
 export function render({ model, el }) {
   const draw = (root, set) => drawRouting(root, readRouting(model.get("data")), set);
-  return hostView({ model, el }, "gl-routing", ["shown", "pinned", "cell"], draw);
+  return hostView({ model, el }, "gl-panes gl-routing", [...PANE_STATE, "cell"], draw);
 }
 
 export default { render };
 
-/* Fills `root` and returns what brings it to a state: ({ shown, pinned, cell }) => void. */
+/* Fills `root` and returns what brings it to a state: ({ pinned, selection, cell, ... }) => void. */
 function drawRouting(root, data, set) {
-  let state = { group: null, pinned: null, cell: null };
-  const tip = tokenTip(root, data);
-  const strip = tokenStrip(data, { onHover: tip.show, onPin: (position) => set("pinned", position) });
+  let cell = null;
+  let subject = null;
+  const title = element("h4");
+  const aid = element("p", { class: "gl-aid" });
+  const ramp = element("div");
+  const readout = element("p", { class: "gl-readout", "aria-live": "polite" });
   const map = expertMap({
     nLayers: data.nLayers,
     nExperts: data.nExperts,
-    onHover: (cell) => (readout.textContent = cellWords(data, state, cell ?? state.cell)),
-    onPick: (cell) => set("cell", cell),
+    onHover: (hovered) => (readout.textContent = cellWords(data, subject, hovered ?? cell)),
+    onPick: (picked) => set("cell", picked),
   });
-  const stripTitle = element("h4");
-  const stripAid = element("p", { class: "gl-aid" });
-  const mapTitle = element("h4");
-  const mapAid = element("p", { class: "gl-aid" });
-  const most = element("span");
-  const readout = element("p", { class: "gl-readout", "aria-live": "polite" });
+  root.replaceChildren();
+  const pane = tokenPane(root, data, set);
+  root.append(element("section", { class: "gl-pane gl-map-pane" }, title, aid, axes(map.root), ramp, readout));
 
-  root.replaceChildren(
-    element("section", { class: "gl-pane gl-strip-pane" }, stripTitle, stripAid, channelLegend(data), strip.root),
-    element("section", { class: "gl-pane gl-map-pane" }, mapTitle, mapAid, axes(map.root), ramp(most), readout),
-    tip.root,
-  );
-
-  return ({ shown, pinned, cell }) => {
-    const group = data.groupCalled(shown);
-    const regrouped = group !== state.group;
-    const repicked = String(cell) !== String(state.cell);
-    state = { group, pinned, cell };
-    if (regrouped) strip.reveal(data.member(group));
-    if (repicked) strip.weigh(cell && data.weightsFor(cell));
-    strip.pin(pinned);
+  return (state) => {
+    cell = state.cell;
+    const member = pane.follow(state, cell && cellShade(data, cell));
+    const next = subjectOf(data, state, member);
     map.pick(cell);
-    if (pinned === null) map.fill(data.sums(group), data.most(group) || 1);
-    else map.fill(data.route(pinned), 1);
+    if (next.key !== subject?.key) {
+      subject = next;
+      const { weights } = (subject.total = data.sums(subject.where));
+      const most = subject.position === null ? Math.max(...weights) || 1 : 1;
+      map.fill(weights, most);
+      title.replaceChildren(...subject.title);
+      aid.textContent = mapWords(data, subject);
+      ramp.replaceChildren(rampLegend("0", `${most === 1 ? 1 : amount(most)} router weight`, "not chosen"));
+    }
+    readout.textContent = cellWords(data, subject, cell);
+  };
+}
 
-    const words = stripWords(data, state);
-    stripTitle.textContent = words.title;
-    stripAid.textContent = words.aid;
-    if (pinned === null) mapTitle.textContent = `Experts of ${data.groups[group].label}`;
-    else mapTitle.replaceChildren("Experts of the token ", element("span", { class: "gl-quote" }, data.quoted[pinned]));
-    mapAid.textContent = mapWords(data, state);
-    most.textContent = pinned === null ? amount(data.most(group)) : "1";
-    readout.textContent = cellWords(data, state, cell);
+/* What the map shows: the selected tokens, or the pinned one, or the content of all that are on show. */
+function subjectOf(data, { pinned, selection, part, role, channel }, member) {
+  const filter = { part, role, channel };
+  const only = (wanted) => member.map((shown, position) => (shown && wanted(position) ? 1 : 0));
+  if (selection !== null) {
+    const [start, end] = selection;
+    return {
+      key: JSON.stringify([selection, filter]),
+      position: null,
+      selected: true,
+      label: "the selected tokens",
+      title: ["Experts of the selected tokens"],
+      where: only((position) => position >= start && position < end),
+    };
+  }
+  if (pinned !== null) {
+    const where = new Uint8Array(data.nTokens);
+    where[pinned] = 1;
+    const token = element("span", { class: "gl-quote" }, data.quoted[pinned]);
+    return { key: `${pinned}`, position: pinned, label: "this token", title: ["Experts of the token ", token], where };
+  }
+  const label = filterWords(data, filter);
+  return {
+    key: JSON.stringify(filter),
+    position: null,
+    label,
+    title: [`Experts of ${label}`],
+    where: only((position) => data.sections[position] === 0),
+  };
+}
+
+function cellShade(data, [layer, expert]) {
+  const weights = data.weightsFor([layer, expert]);
+  return {
+    title: `Tokens by their weight for expert ${expert} of layer ${layer}`,
+    aid: (member) => servedWords(member, weights),
+    legend: rampLegend("0", "1: all of the layer's weight", "not chosen"),
+    weights,
+    words: (position) => [
+      `Weight for expert ${expert} of layer ${layer}: ${weights[position] ? weights[position].toFixed(3) : "not chosen"}.`,
+    ],
   };
 }
 
 function axes(map) {
   return element("div", { class: "gl-axes" }, element("span", { class: "gl-axis" }, "layer ↓   expert →"), map);
-}
-
-function ramp(most) {
-  return element(
-    "div",
-    { class: "gl-ramp" },
-    element("i", { class: "gl-idle" }),
-    element("span", {}, "not chosen"),
-    element("span", { class: "gl-scale" }, "0 ", element("i"), most),
-    element("span", {}, "router weight"),
-  );
 }

@@ -1,50 +1,46 @@
 import { amount, count, percent } from "./dom.js";
 import { sampledWords } from "./token_tip.js";
 
-/* What the routing map says in words about a state { group, pinned, cell } of its data (see routing_data.js). */
+/* What the routing map says in words. Its subject is what it shows: { position, label, total }, a token, or several
+   where position is null; `total` is what `sums` of its data gives (see routing_data.js). */
 
-export function stripWords(data, { group, cell }) {
-  if (!cell) {
-    return {
-      title: "Tokens by channel",
-      aid: "Point at a token to read it. Click it, or walk with the arrow keys, to see its experts.",
-    };
-  }
-  const shown = data.member(group);
-  const served = data.weightsFor(cell).filter((weight, position) => weight > 0 && shown[position]).length;
-  const all = shown.filter((each) => each).length;
-  return {
-    title: `Tokens by their weight for expert ${cell[1]} of layer ${cell[0]}`,
-    aid: `${count(served, "token")} of the ${amount(all, 0)} on show went there. Click its cell again to let go.`,
-  };
+/* The tokens that a filter { part, role, channel } lets through, in a sentence: "experts of ...". */
+export function filterWords(data, { part, role, channel }) {
+  const words = [{ prompt: "the prompt", reply: "the reply" }[part] ?? "the whole conversation"];
+  if (role !== null) words.push(`role “${data.titleOf("role", role)}”`);
+  if (channel !== null) words.push(`channel “${data.titleOf("channel", channel)}”`);
+  return words.join(", ");
 }
 
-/* The map's reading aid: under a title that names the pinned token or the group. */
-export function mapWords(data, { group, pinned }) {
-  if (pinned !== null) {
-    return `${sampledWords(data, pinned)} In each layer the ${data.k} weights add up to 1. Esc lets the token go.`;
+/* The strip's reading aid while a cell is picked. */
+export function servedWords(member, weights) {
+  const served = weights.filter((weight, position) => weight > 0 && member[position]).length;
+  const all = member.reduce((sum, each) => sum + each, 0);
+  return `${count(served, "token")} of the ${amount(all, 0)} on show went there. Click its cell again to let go.`;
+}
+
+/* The map's reading aid: under a title that names the subject. */
+export function mapWords(data, { position, selected, total: { counted } }) {
+  if (position !== null) {
+    return `${sampledWords(data, position)} In each layer the ${data.k} weights add up to 1. Esc lets the token go.`;
   }
-  const { counted } = data.groups[group];
   if (!counted) return "There are no content tokens here to sum over.";
   const even = amount(counted / data.nExperts);
-  return (
-    `Router weight, summed over ${count(counted, "content token")}; headers are left out. ` +
-    `If all experts did the same, each would have ${even}.`
-  );
+  const what = selected ? count(counted, "selected token") : `${count(counted, "content token")}; headers are left out`;
+  const letGo = selected ? " Esc lets them go." : "";
+  return `Router weight, summed over ${what}. If all experts did the same, each would have ${even}.${letGo}`;
 }
 
-export function cellWords(data, { group, pinned }, cell) {
+export function cellWords(data, { position, label, total: { counted, weights, choosers } }, cell) {
   if (!cell) return "Point at a cell to read it. Click it to see which tokens that expert served.";
   const where = `Layer ${cell[0]}, expert ${cell[1]}:`;
-  if (pinned !== null) {
-    const rank = data.rank(cell[0], pinned, cell[1]);
+  if (position !== null) {
+    const rank = data.rank(cell[0], position, cell[1]);
     if (rank < 0) return `${where} not chosen for this token.`;
-    return `${where} weight ${data.weight(cell[0], pinned, cell[1]).toFixed(3)}, choice ${rank + 1} of ${data.k}.`;
+    return `${where} weight ${data.weight(cell[0], position, cell[1]).toFixed(3)}, choice ${rank + 1} of ${data.k}.`;
   }
-  const { counted, label } = data.groups[group];
   if (!counted) return `${where} nothing to sum.`;
-  const choosers = data.choosers(group, cell);
-  const share = percent(choosers / counted);
-  const sum = amount(data.sum(group, cell));
-  return `${where} weight ${sum} in all, from ${count(choosers, "token")} (${share} of ${label}).`;
+  const index = cell[0] * data.nExperts + cell[1];
+  const share = percent(choosers[index] / counted);
+  return `${where} weight ${amount(weights[index])} in all, from ${count(choosers[index], "token")} (${share} of ${label}).`;
 }

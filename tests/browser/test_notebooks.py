@@ -30,7 +30,7 @@ def test_start_here(open_notebook: Callable[..., Any], repository: Path, picture
     assert kinds == ["analysis", "final"]
     page.screenshot(path=pictures / "start-here.png")
 
-    thought = page.locator(".gl-routing .gl-block[data-kind='analysis'] .gl-token[data-section='content']")
+    thought = page.locator(".gl-routing .gl-line[data-kind='analysis'] .gl-token[data-section='content']")
     digit = thought.filter(has_text=re.compile(r"^\d$")).first
     digit.click()
     notebook.wait_until("view.pinned", digit.get_attribute("id").rsplit("-", 1)[1])
