@@ -25,10 +25,21 @@ from gptoss_lab.nano.batches import lesson
 from gptoss_lab.nano.data import Conversation, prompt
 from gptoss_lab.nano.domains import SERIAL, Problem
 from gptoss_lab.nano.domains.serial import altered, answer_after, read_step
-from gptoss_lab.nano.evaluate import LONGEST_REPLY, examine, held_out, interval_of
+from gptoss_lab.nano.evaluate import LONGEST_REPLY, examine, held_out, interval_of, row
 from gptoss_lab.nano.greedy import replies, says_verbatim
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+STEPS = 12
+
+
+def table(model: Transformer, encoding: tiktoken.Encoding, questions: int, steps: int = STEPS, seed: int = 0) -> str:
+    """Both experiments, and direct answers beside them, on held-out problems of so many steps: a table in Markdown."""
+    columns = {domain: _column(model, encoding, domain, questions, steps, seed) for domain in tqdm(SERIAL, "Examining")}
+    lines = [row([f"{steps} steps", *columns]), "|---" * (len(columns) + 1) + "|"]
+    lines += [row([name, *(column[name] for column in columns.values())]) for name in next(iter(columns.values()))]
+    return "\n".join(lines)
 
 
 def forced_answers(
@@ -78,6 +89,23 @@ def altered_states(model: Transformer, encoding: tiktoken.Encoding, alterations:
     return pd.DataFrame(rows)
 
 
+def _column(
+    model: Transformer, encoding: tiktoken.Encoding, domain: str, questions: int, steps: int, seed: int
+) -> dict[str, str]:
+    """A domain's share of right answers under each condition."""
+    problems = held_out(domain, questions, seed, size=steps)
+    direct = pd.Series([outcome.right for outcome in examine(model, encoding, problems, "low")])
+    forced = forced_answers(model, encoding, problems).groupby("share").right
+    changed = altered_states(model, encoding, alterations(problems, seed))
+    return {
+        "questions": str(len(problems)),
+        "answered at once, at low effort": interval_of(direct),
+        **{f"forced to answer after {share:.0%} of the analysis": interval_of(right) for share, right in forced},
+        "a state altered: the answer that it leads to": interval_of(changed.followed),
+        "a state altered: the answer as before": interval_of(changed.unmoved),
+    }
+
+
 def _forced(problem: Problem, share: float) -> Conversation:
     lines = problem.thoughts["high"].splitlines()
     kept = "\n".join(lines[: round(share * len(lines))])
@@ -117,21 +145,13 @@ def main(arguments: list[str] | None = None) -> None:
         "folder", type=Path, nargs="?", default=FOLDER, help="a checkpoint (default: the embedded model)"
     )
     parser.add_argument("--questions", type=int, default=500, help="of each serial domain (default: 500)")
-    parser.add_argument("--steps", type=int, default=12, help="how many each takes (default: 12)")
+    parser.add_argument("--steps", type=int, default=STEPS, help=f"how many each takes (default: {STEPS})")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     config, weights = checkpoint.load(options.folder)
     encoding = tokenizer.load(options.folder, config.d_vocab)
     model = Transformer(config, weights, engine="torch")
-    for domain in tqdm(SERIAL, desc="Examining", unit="domain"):
-        problems = held_out(domain, options.questions, options.seed, size=options.steps)
-        direct = pd.Series([outcome.right for outcome in examine(model, encoding, problems, "low")])
-        changed = altered_states(model, encoding, alterations(problems, options.seed))
-        print(f"{domain}, {options.steps} steps: right")
-        print(f"  answering at once, at low effort: {interval_of(direct)}")
-        for share, group in forced_answers(model, encoding, problems).groupby("share"):
-            print(f"  forced to answer after {share:.0%} of the analysis: {interval_of(group.right)}")
-        print(f"  with a state altered: {interval_of(changed.followed)}; as before: {interval_of(changed.unmoved)}")
+    print(table(model, encoding, options.questions, options.steps, options.seed))
 
 
 if __name__ == "__main__":

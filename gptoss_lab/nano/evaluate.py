@@ -137,12 +137,12 @@ def wilson_interval(right: int, of: int) -> tuple[float, float]:
 def table(outcomes: pd.DataFrame) -> str:
     """Outcomes as a table in Markdown: a row for each domain, the share of right replies at each effort."""
     efforts = list(dict.fromkeys(outcomes.effort))
-    lines = [_row(["domain", "questions", *(f"{effort} effort" for effort in efforts), "calls", "well-formed"])]
+    lines = [row(["domain", "questions", *(f"{effort} effort" for effort in efforts), "calls", "well-formed"])]
     lines.append("|---" * (len(efforts) + 4) + "|")
     for domain, group in outcomes.groupby("domain", sort=False):
         shares = [interval_of(group.right[group.effort == effort]) for effort in efforts]
         calls = f"{group.called.mean():.1%}" if group.called.notna().all() else ""
-        lines.append(_row([domain, len(group) // len(efforts), *shares, calls, f"{group.well_formed.mean():.1%}"]))
+        lines.append(row([domain, len(group) // len(efforts), *shares, calls, f"{group.well_formed.mean():.1%}"]))
     return "\n".join(lines)
 
 
@@ -150,9 +150,9 @@ def table_by_size(outcomes: pd.DataFrame) -> str:
     """A row for each size of the sums and the serial domains: the share of right replies at each effort."""
     sized = outcomes[outcomes.domain.isin(["addition", "subtraction", *SERIAL])]
     efforts = list(dict.fromkeys(outcomes.effort))
-    lines = [_row(["domain", "size", *(f"{effort} effort" for effort in efforts)]), "|---" * (len(efforts) + 2) + "|"]
+    lines = [row(["domain", "size", *(f"{effort} effort" for effort in efforts)]), "|---" * (len(efforts) + 2) + "|"]
     for (domain, size), group in sized.groupby(["domain", "size"], sort=False):
-        lines.append(_row([domain, size, *(interval_of(group.right[group.effort == effort]) for effort in efforts)]))
+        lines.append(row([domain, size, *(interval_of(group.right[group.effort == effort]) for effort in efforts)]))
     return "\n".join(lines)
 
 
@@ -210,7 +210,8 @@ def _arguments(content: str, tool: str) -> Any:
         return None
 
 
-def _row(cells: Iterable[object]) -> str:
+def row(cells: Iterable[object]) -> str:
+    """A row of a table in Markdown."""
     return "| " + " | ".join(map(str, cells)) + " |"
 
 

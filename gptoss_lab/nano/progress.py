@@ -43,6 +43,13 @@ class Plan:
         plan = asdict(self)
         return {f"model.{name}": value for name, value in plan.pop("model").items()} | plan
 
+    @classmethod
+    def from_dict(cls, plan: dict[str, Any]) -> "Plan":
+        """The plan that `to_dict` wrote down."""
+        model = {name.removeprefix("model."): value for name, value in plan.items() if name.startswith("model.")}
+        rest = {name: value for name, value in plan.items() if not name.startswith("model.")}
+        return cls(model=ModelConfig(**model), **rest)
+
 
 class Progress:
     """Weights as float32 leaves, AdamW's moments, and the place in the stream of data."""
@@ -101,6 +108,14 @@ class Progress:
         progress.step, progress.place = counts["step"], Place(*counts["place"])
         progress.seconds, progress.tokens = counts["seconds"], counts["tokens"]
         return progress
+
+    @classmethod
+    def read(cls, folder: Path) -> "Progress":
+        """The training that `folder` holds. Raises FileNotFoundError where it holds none."""
+        if not (folder / FILE).exists():
+            raise FileNotFoundError(f"{folder} holds no {FILE}: expected the --work folder of a training")
+        with safe_open(folder / FILE, "pt") as file:
+            return cls.resume(Plan.from_dict(json.loads(file.metadata()["plan"])), folder)
 
     def _leaf(self, tensor: Tensor) -> Tensor:
         self.leaves.append(tensor.float().clone().requires_grad_())
