@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from gptoss_lab.recording import Record as Record
     from gptoss_lab.session import Model as Model
     from gptoss_lab.session import load as load
+    from gptoss_lab.thought.lab import ThoughtLab as ThoughtLab
     from gptoss_lab.trace import Trace as Trace
     from gptoss_lab.trace import load_trace as load_trace
 
@@ -33,6 +34,7 @@ _HOMES = {
     "load_trace": "gptoss_lab.trace",
     "compare": "gptoss_lab.experiments.comparison",
     "sweep": "gptoss_lab.experiments.sweeping",
+    "ThoughtLab": "gptoss_lab.thought.lab",
 }
 _SUBMODULES = (
     "analyses",

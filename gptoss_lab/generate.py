@@ -1,5 +1,6 @@
 """Generating: one token after another from a model that knows nothing of text."""
 
+import math
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 
@@ -19,6 +20,8 @@ class Sampled:
     logprob: float
     alternatives: tuple[tuple[int, float], ...] = ()
     """The likeliest tokens at that place with their log-probabilities, likeliest first, where asked for."""
+    entropy: float = math.nan
+    """Of the model's expectation at that place, in nats, where alternatives are asked for."""
 
 
 @dataclass
@@ -38,7 +41,8 @@ class Generator:
     model: any `Transformer`; its active hooks see, and may change, every step.
     tokens: the prompt, ids of one sequence.
     temperature: 0 takes the most probable token; top_p keeps the smallest set of tokens that has this much probability.
-    seed: the same seed gives the same tokens.
+    seed: the same seed gives the same tokens. drawn: how many tokens were drawn with it before: what goes on after an
+        interrupt is then what would have come without.
     stop: ids that end the generation.
     cache: what went before the prompt (empty where not given); it is left holding all but the last token.
     n_alternatives: how many of the likeliest tokens to report with each.
@@ -57,6 +61,7 @@ class Generator:
         temperature: float = 1.0,
         top_p: float = 1.0,
         seed: int | None = None,
+        drawn: int = 0,
         stop: Collection[int] | None = None,
         cache: KVCache | None = None,
         n_alternatives: int = 0,
@@ -64,7 +69,7 @@ class Generator:
     ):
         if max_new_tokens < 1:
             raise ValueError(f"max_new_tokens must be at least 1; got {max_new_tokens}")
-        self._draw = Sampler(temperature, top_p, seed, n_alternatives)
+        self._draw = Sampler(temperature, top_p, seed, n_alternatives, drawn)
         self._model = model
         self._prompt = tokens
         self._max_new_tokens = max_new_tokens
@@ -111,13 +116,22 @@ class Generator:
 class Sampler:
     """Draws a token from logits."""
 
-    def __init__(self, temperature: float = 1.0, top_p: float = 1.0, seed: int | None = None, n_alternatives: int = 0):
+    def __init__(
+        self,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        seed: int | None = None,
+        n_alternatives: int = 0,
+        drawn: int = 0,
+    ):
         if not temperature >= 0:
             raise ValueError(f"temperature must be 0 or more; got {temperature}")
         if not 0 < top_p <= 1:
             raise ValueError(f"top_p must be above 0 and at most 1; got {top_p}")
         self._temperature, self._top_p, self._n_alternatives = temperature, top_p, n_alternatives
         self._random = np.random.default_rng(seed)
+        if temperature > 0:
+            self._random.random(drawn)  # a number a token
 
     def __call__(self, logits: Tensor) -> Sampled:
         """logits: [1, 1, d_vocab]."""
@@ -125,7 +139,9 @@ class Sampler:
         values = logits.detach().reshape(-1).cpu().numpy().astype(np.float64)
         logprobs = _log_softmax(values)
         token = int(values.argmax()) if self._temperature == 0 else self._sample(values)
-        return Sampled(token, float(logprobs[token]), likeliest(logprobs, self._n_alternatives))
+        if not self._n_alternatives:
+            return Sampled(token, float(logprobs[token]))
+        return Sampled(token, float(logprobs[token]), likeliest(logprobs, self._n_alternatives), entropy_of(logprobs))
 
     def _sample(self, logits: NDArray[np.float64]) -> int:
         probabilities = np.exp(_log_softmax(logits / self._temperature))
@@ -143,6 +159,12 @@ def likeliest(logprobs: NDArray[np.float64], n: int) -> tuple[tuple[int, float],
         return ()
     tokens = np.argpartition(-logprobs, min(n, len(logprobs) - 1))[:n]
     return tuple((int(token), float(logprobs[token])) for token in tokens[np.argsort(-logprobs[tokens])])
+
+
+def entropy_of(logprobs: NDArray[np.float64]) -> float:
+    """In nats. logprobs: [d_vocab]."""
+    probabilities = np.exp(logprobs)
+    return -float(probabilities @ np.maximum(logprobs, -1e9))  # 0 times minus infinity is 0 here
 
 
 def _log_softmax(values: NDArray[np.float64]) -> NDArray[np.float64]:
