@@ -38,7 +38,7 @@ function drawAttention(root, data, set) {
     },
     onPin: (position) => set("pinned", position),
   });
-  const showArcs = arcs(strip);
+  const showArcs = arcs(strip, data.nTokens);
   const bar = shareBar();
   const grid = headGrid(data, {
     onHover: (name) => (gridReadout.textContent = headWords(data, name ?? state.head)),
@@ -88,11 +88,9 @@ function drawAttention(root, data, set) {
     colours = null;
     drawHeads();
   });
-  // A widget may draw before it has a place on the page, and arcs are as wide as theirs.
-  new ResizeObserver(() => {
-    drawHeads();
-    drawToken();
-  }).observe(strip.root);
+  strip.onArrange(drawToken);
+  // A widget may draw before it has a place on the page, and without one there are no colours.
+  new ResizeObserver(drawHeads).observe(strip.root);
   readout.textContent = POINT;
 
   function drawHeads() {

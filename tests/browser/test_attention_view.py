@@ -30,7 +30,7 @@ def page_view() -> Any:
 
 
 def token(page: Any, position: int) -> Any:
-    return page.locator(".gl-token").nth(position)
+    return page.locator(f".gl-token[id$='-{position}']")
 
 
 def small_head(page: Any, layer: int, head: int, n_heads: int = 4) -> Any:
@@ -192,9 +192,9 @@ def test_four_thousand_tokens(open_page: Callable[..., Any], pictures: Path) -> 
         """async () => {
             const tokens = [...document.querySelectorAll(".gl-token")];
             const waits = [];
-            for (let place = 100; place < 4000; place += 200) {
+            for (let place = 0; place < 20; place++) {
                 const before = performance.now();
-                tokens[place].dispatchEvent(new PointerEvent("pointerover", { bubbles: true }));
+                tokens[Math.floor((place * tokens.length) / 20)].dispatchEvent(new PointerEvent("pointerover", { bubbles: true }));
                 await new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
                 waits.push(performance.now() - before);
             }
@@ -205,7 +205,7 @@ def test_four_thousand_tokens(open_page: Callable[..., Any], pictures: Path) -> 
     print(f"first paint {paint:.0f} ms, hover {hover:.0f} ms")
     assert hover < 50
     assert paint < 2000  # under 1,000 on a machine that does nothing else
-    token(page, 3000).click()
+    page.locator(".gl-token").nth(200).click()
     page.screenshot(path=pictures / "attention-page-4000-tokens.png", full_page=True)
 
 
