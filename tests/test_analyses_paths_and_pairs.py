@@ -5,7 +5,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from traces import conversation
 
@@ -115,7 +115,8 @@ def test_experts_drawn_by_popularity_alone_have_no_lift() -> None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(st.floats(0.05, 20), min_size=3, max_size=7), st.integers(1, 3))
+@given(st.lists(st.floats(1e-4, 1e4), min_size=3, max_size=7), st.integers(1, 3))
+@example([1.0, 2.0, 11.0], 2)  # where one is nearly always there, fitting is slow unless it is done well
 def test_meeting_chances_are_those_of_all_sets_counted_out(odds: list[float], k: int) -> None:
     n = len(odds)
     k = min(k, n - 1)
@@ -125,7 +126,7 @@ def test_meeting_chances_are_those_of_all_sets_counted_out(odds: list[float], k:
     meeting = np.zeros((n, n))
     for one, probability in zip(sets, probabilities, strict=True):
         meeting[np.ix_(one, one)] += probability
-    np.testing.assert_allclose(routing.meeting_chances(meeting.diagonal().copy(), k), meeting, atol=1e-6)
+    np.testing.assert_allclose(routing.meeting_chances(meeting.diagonal().copy(), k), meeting, atol=1e-7)
 
 
 def test_experts_that_serve_all_tokens_or_none_disturb_nothing() -> None:

@@ -17,6 +17,8 @@ from gptoss_lab.trace import Trace
 if TYPE_CHECKING:
     import pandas as pd
 
+_SURE = 1e-9  # popularities so near to 0 or 1 are taken for that
+
 
 def coactivation(trace: Trace, where: Mask | None = None) -> "pd.DataFrame":
     """How often two experts of a layer serve the same token: a row for each layer and pair.
@@ -57,10 +59,12 @@ def meeting_chances(popularity: NDArray[np.float64], k: int) -> NDArray[np.float
     popularity: [expert], the share of tokens that each serves; it sums to k. Returns [expert, expert], on the diagonal
     the popularity itself.
     """
-    odds = _odds(np.clip(popularity, 0, 1), k)
-    others = odds * (1 - np.eye(len(odds)))  # [expert, expert]: those that are left once this one has been drawn
-    meeting = popularity[:, None] * _inclusion(others, k - 1)
-    meeting = (meeting + meeting.T) / 2  # the same but for what rounding and fitting leave
+    meeting = np.outer(popularity, popularity)  # so it is where one of the two serves all tokens, or none
+    doubtful = np.flatnonzero((popularity > _SURE) & (popularity < 1 - _SURE))
+    k -= int((popularity >= 1 - _SURE).sum())
+    if len(doubtful):
+        wanted = popularity[doubtful]
+        meeting[np.ix_(doubtful, doubtful)] = _meeting(_odds(wanted, k), k)
     np.fill_diagonal(meeting, popularity)
     return meeting
 
@@ -84,18 +88,31 @@ def _expected(chosen: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _odds(popularity: NDArray[np.float64], k: int) -> NDArray[np.float64]:
-    """The weights by which k experts must be drawn to have this popularity, [expert]."""
-    wanted = np.clip(popularity, 0, 1 - 1e-9)
-    wanted = wanted / (1 - wanted)
-    odds = wanted.copy()
+    """The odds with which k experts must be drawn to have this popularity, [expert], by Newton's method."""
+    log_odds = np.log(popularity / (1 - popularity))
+    doubt = popularity * (1 - popularity)
+    missing = popularity - _inclusion(np.exp(log_odds), k)
     for _ in range(100):
-        found = np.clip(_inclusion(odds, k), 0, 1 - 1e-12)
-        found = found / (1 - found)
-        step = np.divide(wanted, found, out=np.ones_like(odds), where=found > 0)
-        odds *= step
-        if np.abs(step - 1).max() < 1e-10:
+        if np.abs(missing / doubt).max() < 1e-10:
             break
-    return odds
+        found = popularity - missing
+        covariance = _meeting(np.exp(log_odds), k) - np.outer(found, found)
+        np.fill_diagonal(covariance, found * (1 - found))
+        # All odds times the same change nothing; a constant in that direction makes the matrix invertible.
+        step = np.linalg.solve(covariance + doubt.mean(), missing).clip(-5, 5)
+        for _ in range(30):  # a step too far is halved
+            still_missing = popularity - _inclusion(np.exp(log_odds + step), k)
+            if np.abs(still_missing / doubt).max() < np.abs(missing / doubt).max():
+                break
+            step /= 2
+        log_odds, missing = log_odds + step, still_missing
+    return np.exp(log_odds)
+
+
+def _meeting(odds: NDArray[np.float64], k: int) -> NDArray[np.float64]:
+    """How probable each two experts are to be among k that are drawn with these odds, [expert, expert]."""
+    others = odds * (1 - np.eye(len(odds)))  # [expert, expert]: those that are left once this one has been drawn
+    return _inclusion(odds, k)[:, None] * _inclusion(others, k - 1)
 
 
 def _inclusion(odds: NDArray[np.float64], k: int) -> NDArray[np.float64]:
