@@ -71,6 +71,20 @@ def test_only_the_sentence_that_is_kept_matters_to_the_answer(answering: Model, 
     assert ("stay as they were" in str(found)) is not matters
 
 
+@pytest.mark.parametrize("head", [(layer, head) for layer in (0, 1) for head in range(4)])
+def test_an_induction_pair_predicts_together_or_not_at_all(head: tuple[int, int]) -> None:
+    model, known = lab.load("planted:induction", engine="torch"), planted.build("induction").truth
+    layer, number = head
+    found = lab.compare(model, "qzq", edits.ablate_head(number, layer), max_new_tokens=3)
+    second_q = max(place for place, text in enumerate(found.before.texts) if text == "q")
+    expects_z = found.table().iloc[second_q + 1]
+    assert expects_z.likeliest_before == "z"
+    decides = head in (known.previous_token_head, known.induction_head)
+    any_token = math.log(model.config.d_vocab)
+    assert expects_z.kl == pytest.approx(any_token if decides else 0, abs=0.01)
+    assert found.routing().empty
+
+
 def test_routing_flips_are_told_with_their_margins(answering: Model, reply: Reply) -> None:
     expert = TRUTH.expert_of_class["digit"]
     found = lab.compare(answering, "Which?", edits.mask_expert(expert, layer=1, channel="analysis"), reply=reply)

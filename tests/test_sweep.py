@@ -80,6 +80,43 @@ def test_the_experts_that_think_stand_out(answering: Model, replies: list[Reply]
     assert set(masked["index"][masked.effect > 0.01]) <= {digit, control}
 
 
+SPEAKING = {
+    "previous-token": lambda truth: {truth.speaks},
+    "sink-parking": lambda truth: {truth.speaks},
+    "induction": lambda truth: {truth.previous_token_head, truth.induction_head},
+    "reads-one": lambda truth: {truth.previous_token_head, truth.reader},
+}
+"""The heads without which a planted model says something else."""
+
+
+@pytest.mark.parametrize("name", SPEAKING)
+def test_the_heads_that_decide_are_found_in_every_planted_model(name: str) -> None:
+    model = lab.load(f"planted:{name}", engine="torch")
+    said = "abcab! Keep 7 safe. abcabc"
+    conversation = [Message("user", "Go"), Message("assistant", said, channel="final")]
+    table = sweep(model, [conversation], "heads")
+    moved = {(row.layer, row.index) for row in table.itertuples(index=False) if row.effect > 0.05}
+    assert moved == SPEAKING[name](planted.build(name).truth)
+    rest = [row.effect for row in table.itertuples(index=False) if (row.layer, row.index) not in moved]
+    assert np.abs(rest).max() < 1e-3
+
+
+def test_the_experts_that_decide_are_found_where_each_serves_a_class_of_tokens() -> None:
+    """In `planted.routing` the last layer speaks loudest, and each token's first expert there decides."""
+    model = lab.load("planted:routing", engine="torch")
+    known = planted.build("routing").truth
+    conversation = [Message("user", "Go"), Message("assistant", "777777", channel="final")]
+    table = sweep(model, [conversation], layers=[2]).set_index("index")
+    trace = model.trace(conversation)
+    last_asked = len(trace.token_ids) - 2
+    deciding = {
+        int(known.experts(trace.token_ids.tolist())[2, place, 0]) for place in range(last_asked - 6, last_asked)
+    }
+    assert set(table.index[table.effect > 1]) == deciding
+    of_digits = int(known.expert_of_class[2, known.classes.index("digit")])
+    assert table.effect.idxmax() == of_digits
+
+
 def test_lost_answers_are_counted(answering: Model) -> None:
     questions = ["Which?", "Who are you?", "What?"]
     said = [answering.chat(q, temperature=1.0, seed=7 + n, max_new_tokens=40).text for n, q in enumerate(questions)]
