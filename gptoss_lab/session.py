@@ -26,6 +26,7 @@ from gptoss_lab.hooks import ActivationCache, NamesFilter
 from gptoss_lab.live import LiveDisplay, StreamedToken, live_display
 from gptoss_lab.model import FwdHooks, Tokens, Transformer, never
 from gptoss_lab.ops import Precision
+from gptoss_lab.paging import warn_of_paging
 from gptoss_lab.recording import Record, Recorder, record_of, say_cost
 from gptoss_lab.reply import Reply
 from gptoss_lab.trace import Trace
@@ -75,6 +76,7 @@ def load(
     else:
         folder = NANO if name_or_path is None else checkpoint.find(name, revision)
         config, weights = checkpoint.load(folder)
+        warn_of_paging(config, weights, folder)
         encoding = tokenizer.load(folder, config.d_vocab)
     if threads is not None:
         from gptoss_lab.ops.threads import set_threads

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from small import SMALL
 
-from gptoss_lab import bench, cli, weights
-from gptoss_lab.bench import costs, limits, rates, rounds
+from gptoss_lab import bench, cli, costs, weights
+from gptoss_lab.bench import limits, rates, rounds
 from gptoss_lab.model import Transformer
 from gptoss_lab.ops import probes
 from gptoss_lab.ops.target import LANES

@@ -13,8 +13,8 @@ from tqdm.auto import tqdm
 
 from gptoss_lab import checkpoint
 from gptoss_lab.bench import limits, rates
-from gptoss_lab.bench.costs import bytes_of_token, prefill_operations
 from gptoss_lab.bench.llama import LlamaCpp
+from gptoss_lab.costs import bytes_of_token, prefill_operations
 from gptoss_lab.model import Transformer
 from gptoss_lab.ops.target import BFLOAT16_DOTS
 from gptoss_lab.ops.threads import threads

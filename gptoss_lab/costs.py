@@ -11,8 +11,13 @@ from gptoss_lab.weights import LayerWeights, Weights
 class Bytes(NamedTuple):
     """What one decoded token reads of the weights. Its own row of the embedding is next to nothing, and left out."""
 
-    layers: int
+    dense: int  # attention and routers
+    experts: int  # those that are chosen
     unembedding: int
+
+    @property
+    def layers(self) -> int:
+        return self.dense + self.experts
 
     @property
     def total(self) -> int:
@@ -21,7 +26,14 @@ class Bytes(NamedTuple):
 
 def bytes_of_token(config: ModelConfig, weights: Weights) -> Bytes:
     """Each layer's attention and router, the experts that a token chooses, and the unembedding, as they are stored."""
-    return Bytes(sum(_layer_bytes(config, layer) for layer in weights.layers), stored_bytes(weights.unembedding))
+    dense = sum(_dense_bytes(layer) for layer in weights.layers)
+    experts = experts_bytes(weights) * config.experts_per_token // config.n_experts
+    return Bytes(dense, experts, stored_bytes(weights.unembedding))
+
+
+def experts_bytes(weights: Weights) -> int:
+    """All experts of all layers, as they are stored."""
+    return sum(stored_bytes(layer.gate_up) + stored_bytes(layer.down) for layer in weights.layers)
 
 
 def stored_bytes(matrix: Any) -> int:
@@ -41,10 +53,8 @@ def prefill_operations(config: ModelConfig, n_tokens: int) -> int:
     return 2 * (n_tokens * a_token + 2 * heads * looks + config.d_vocab * config.d_model)
 
 
-def _layer_bytes(config: ModelConfig, layer: LayerWeights) -> int:
-    dense = sum(map(stored_bytes, (layer.q, layer.k, layer.v, layer.o, layer.router)))
-    experts = stored_bytes(layer.gate_up) + stored_bytes(layer.down)
-    return dense + experts * config.experts_per_token // config.n_experts
+def _dense_bytes(layer: LayerWeights) -> int:
+    return sum(map(stored_bytes, (layer.q, layer.k, layer.v, layer.o, layer.router)))
 
 
 def _looks(window: int | None, n_tokens: int) -> int:
