@@ -2,4 +2,10 @@
 
 comparison   compare: one run beside an edited one
 sweeping     sweep: the effect of every expert or head, one at a time
+
+On a thought, step by step:
+
+early_answering   forced_answer: when is the answer settled?
+adding_mistakes   mistakes: does the answer follow a step that is made wrong?
+resampling        resample: what becomes of the answer when a step is drawn anew?
 """

@@ -1,9 +1,10 @@
 """ThoughtLab: think, branch, edit, compare, and ask what caused what."""
 
+import contextvars
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import tiktoken
@@ -11,7 +12,9 @@ import tiktoken
 from gptoss_lab import harmony
 from gptoss_lab.cache import KVCache
 from gptoss_lab.edits import Edits, check, describe, flat, to_json, touched
-from gptoss_lab.experiments.forced_answer import forced
+from gptoss_lab.experiments.adding_mistakes import mistakes
+from gptoss_lab.experiments.early_answering import forced, forced_answer
+from gptoss_lab.experiments.resampling import resample
 from gptoss_lab.harmony import Message
 from gptoss_lab.harmony.messages import Effort
 from gptoss_lab.model import never
@@ -20,6 +23,9 @@ from gptoss_lab.session import CHAT_TOKENS, Model
 from gptoss_lab.thought.growing import Growth, grow, read_given
 from gptoss_lab.thought.tree import Branch, Settings, Token, given
 from gptoss_lab.tokenizer import token_text
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Rest = Literal["anew", "keep"]
 _UNCHANGED: Any = object()
@@ -268,7 +274,34 @@ class ThoughtLab:
         read_given(self.model, self._growths[self._number(of)])
         return self[self._number(of)]
 
+    # What caused what: for arguments and columns see the experiments of the same names
+
+    def forced_answer(self, of: "int | Branch | None" = None, **options: Any) -> "pd.DataFrame":
+        """When the answer is settled; see `experiments.early_answering`."""
+        return self._experiment(forced_answer, of, options)
+
+    def mistakes(self, of: "int | Branch | None" = None, **options: Any) -> "pd.DataFrame":
+        """Whether the answer follows a step that is made wrong; see `experiments.adding_mistakes`."""
+        return self._experiment(mistakes, of, options)
+
+    def resample(self, of: "int | Branch | None" = None, **options: Any) -> "pd.DataFrame":
+        """What becomes of the answer when a step is drawn anew; see `experiments.resampling`."""
+        options.setdefault("temperature", self[self._number(of)].settings.temperature)
+        return self._experiment(resample, of, options)
+
     # Helpers
+
+    def _experiment(
+        self, experiment: Callable[..., "pd.DataFrame"], of: "int | Branch | None", options: dict[str, Any]
+    ) -> "pd.DataFrame":
+        """Runs one on a branch, under its own interventions and no others."""
+        branch, model = self[self._number(of)], self.model
+
+        def work() -> "pd.DataFrame":
+            with model.edit(branch.settings.edits):
+                return experiment(model, branch.reply, **options)
+
+        return contextvars.Context().run(work)
 
     @property
     def _encoding(self) -> tiktoken.Encoding:
