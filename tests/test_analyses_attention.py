@@ -143,7 +143,13 @@ def test_scores_are_those_of_a_slow_count(trace: Trace, bits: int) -> None:
         }
         for name, values in expected.items():
             np.testing.assert_allclose(row[name], np.mean(values) if values else np.nan, atol=1e-6, err_msg=name)
-    profile = attention.distance_profile(trace, where)
+    profile, bands = attention.distance_profile(trace, where), attention.distances(trace, where)
+    band = bands[(bands.layer == 3) & (bands["head"] == 5)]
+    for row in band[band.nearest >= 0].itertuples():
+        places = [(i, j) for i in looking for j in range(i + 1) if row.nearest <= i - j <= row.farthest]
+        expected_weight = sum(trace.patterns[1, 2, i, j] for i, j in places) / len(looking)
+        assert row.weight == pytest.approx(expected_weight, abs=1e-6)
+    assert band.farthest.max() >= n - 1
     for distance in range(n):
         values = [trace.patterns[:, :, i, i - distance] for i in range(distance, n) if where[i]]
         expected_profile = np.mean(values, axis=0) if values else np.full((2, 3), np.nan)

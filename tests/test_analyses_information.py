@@ -111,6 +111,7 @@ def test_pieces_are_exchanged_whole_and_within_tokens_alike() -> None:
     tokens = np.tile([0, 1], 20)
     alone = routing.mutual_information(tokens[None], tokens, given=tokens, permutations=5)
     assert alone.information[0] == 0 == alone.entropy[0]
+    assert (alone.control == 0).all()
 
 
 @settings(max_examples=40, deadline=None)

@@ -100,14 +100,9 @@ def distance_profile(trace: Trace, where: Mask | None = None) -> NDArray[np.floa
     the tokens that have one so far before them; NaN where there is none.
     """
     where = checked(trace, where)
-    patterns, _ = recorded(trace)
-    n = len(where)
-    profile = np.full((*patterns.shape[:2], n), np.nan)
-    for distance in range(n):
-        looks = where[distance:]
-        if looks.any():
-            profile[:, :, distance] = patterns.diagonal(-distance, axis1=2, axis2=3)[:, :, looks].mean(axis=2)
-    return profile
+    n_looking = where[::-1].cumsum()[::-1]  # tokens of `where` that have one so far before them, [distance]
+    mass = _mass_by_distance(trace, where)
+    return np.divide(mass, n_looking, out=np.full(mass.shape, np.nan), where=n_looking > 0)
 
 
 def distances(trace: Trace, where: Mask | None = None) -> "pd.DataFrame":
@@ -121,17 +116,16 @@ def distances(trace: Trace, where: Mask | None = None) -> "pd.DataFrame":
     import pandas as pd
 
     where = checked(trace, where)
-    positions = np.arange(len(where))
-    behind = positions[where][:, None] - positions
-    edges = [0, *(2**power for power in range(len(where).bit_length())), 2 ** len(where).bit_length()]
+    mass = _mass_by_distance(trace, where) / where.sum()
+    nearest = np.array([0, *(2**power for power in range((len(where) - 1).bit_length()))])
+    bands = np.add.reduceat(mass, nearest, axis=2)  # [layer, head, band]
+    farthest = np.maximum(2 * nearest - 1, nearest)
     rows = []
-    for layer, head, pattern, sink in heads(trace):
+    for (layer, head, _, sink), weights in zip(heads(trace), bands.reshape(-1, len(nearest)), strict=True):
         whose = {"layer": layer, "head": head, "sees": sees(layer)}
-        mass, _ = np.histogram(behind, bins=edges, weights=pattern[where].astype(np.float64))
         rows += [
-            {**whose, "nearest": low, "farthest": high - 1, "weight": weight / where.sum()}
-            for low, high, weight in zip(edges, edges[1:], mass, strict=False)
-            if low < len(where)
+            {**whose, "nearest": near, "farthest": far, "weight": weight}
+            for near, far, weight in zip(nearest, farthest, weights, strict=True)
         ]
         rows.append({**whose, "nearest": SINK, "farthest": SINK, "weight": sink[where].mean()})
     return pd.DataFrame(rows)
@@ -229,6 +223,16 @@ def _mean_mass(pattern: NDArray[np.float32], target: Mask) -> float:
     """What tokens give to their targets, over the tokens that have any."""
     has_target = target.any(axis=1)
     return float((pattern * target).sum(axis=1)[has_target].mean()) if has_target.any() else np.nan
+
+
+def _mass_by_distance(trace: Trace, where: Mask) -> NDArray[np.float64]:
+    """What the tokens of `where` give, in all, to those that stand so far before them, [layer, head, distance]."""
+    patterns, _ = recorded(trace)
+    given = [
+        patterns.diagonal(-distance, axis1=2, axis2=3)[:, :, where[distance:]].sum(axis=2, dtype=np.float64)
+        for distance in range(len(where))
+    ]
+    return np.stack(given, axis=2)
 
 
 def _members(trace: Trace, stretches: Sequence[Stretch]) -> NDArray[np.float64]:
