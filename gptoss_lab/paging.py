@@ -42,7 +42,7 @@ class Paging:
         return (
             f"the weights take {self.checkpoint / 1e9:.1f} GB and {self.free / 1e9:.1f} GB of memory are free, so "
             f"experts are read from the disk as they are chosen: about {self.from_disk / 1e9:.2f} GB a token, at "
-            f"{self.disk / 1e9:.1f} GB/s some {self.seconds:.1f} s each"
+            f"{self.disk / 1e9:.1f} GB/s no less than {self.seconds:.1f} s each"
         )
 
 
