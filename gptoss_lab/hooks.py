@@ -6,7 +6,7 @@ another of the same shape, which everything that follows then uses. Names are Tr
 
 import difflib
 import fnmatch
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -66,6 +66,23 @@ class HookPoint:
 HookFunction = Callable[[Tensor, HookPoint], Tensor | None]
 NamesFilter = str | Sequence[str] | Callable[[str], bool] | None
 Registered = Mapping[str, Sequence[HookFunction]]
+
+
+def observer(function: Callable) -> Callable:
+    """Marks a hook, or a method that serves as one, that looks at tensors and no more: it changes none, returns nothing
+    and copies what it keeps. It may be called late, when later layers have run already, and costs little for that.
+    """
+    function.observes = True  # type: ignore[attr-defined]
+    return function
+
+
+def only_observed(registered: Registered, points: Collection[str]) -> bool:
+    """Whether all hooks inside layers are observers, and at some of these points."""
+    return all(
+        name.split(".", 2)[2] in points and all(getattr(function, "observes", False) for function in functions)
+        for name, functions in registered.items()
+        if name.startswith("blocks.")
+    )
 
 
 def all_names(config: ModelConfig) -> list[str]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gptoss_lab.config import ModelConfig
-from gptoss_lab.hooks import HookFunction, HookPoint
+from gptoss_lab.hooks import HookFunction, HookPoint, observer
 from gptoss_lab.logit_lens import BYTES_A_PLACE, UNKNOWN, Lens
 
 WORTH_SAYING = 1e9
@@ -166,6 +166,7 @@ class Recorder:
             found |= {"z": np.stack(z), "z_layers": record.z}
         return found | self._lens.arrays(after_last) if record.lens else found
 
+    @observer
     def _keep(self, tensor: Tensor, hook: HookPoint) -> None:
         # A copy: a later hook may change the tensor in place.
         self._seen.setdefault(hook.name, {})[hook.positions.start] = tensor[0].detach().cpu().numpy().copy()

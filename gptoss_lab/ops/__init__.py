@@ -4,7 +4,7 @@
 and give float32 tensors; weights stay in the type in which they are stored.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from importlib import import_module
 from typing import Literal, Protocol, cast, get_args
 
@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gptoss_lab.weights import LayerWeights
+from gptoss_lab.config import ModelConfig
+from gptoss_lab.weights import LayerWeights, Weights
 
 ENGINES = ("numba", "torch")
 
@@ -43,6 +44,30 @@ class Context(Protocol):
 
     def tensors(self) -> tuple[Tensor, Tensor]:
         """Keys and values from position 0 to the last query, each [batch, k_pos, kv_head, d_head]."""
+        ...
+
+
+class Layers(Protocol):
+    """All layers of a model at once, for few tokens."""
+
+    most: int
+    """Tokens, of all sequences together, that may go this way."""
+    points: Sequence[str]
+    """The hook points of a layer where what passes can be seen."""
+
+    def run(
+        self,
+        residual: Tensor,
+        angles: tuple[Tensor, Tensor],
+        contexts: Sequence[Context],
+        wanted: Collection[str] = (),
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """What comes out of the last layer, [batch, pos, d_model], and what passed at the wanted points, [layer, batch,
+        pos, ...].
+
+        residual: [batch, pos, d_model], what goes into the first. angles: cosine and sine, [pos, d_head / 2]. contexts:
+        one a layer; the new keys and values are put there.
+        """
         ...
 
 
@@ -77,6 +102,10 @@ class Operations(Protocol):
         """x [tokens, d_model], indices and weights [tokens, k] -> [tokens, k, d_model], each share weighted."""
         ...
 
+    def layers_at_once(self, config: ModelConfig, weights: Weights) -> Layers | None:
+        """All layers of a model for few tokens, where an engine has a quick way."""
+        ...
+
 
 def operations(engine: str, precision: Precision = "float32") -> Operations:
     """The operations of an engine, "numba" or "torch". Raises ValueError for any other, and for a precision that the
@@ -97,4 +126,4 @@ def operations(engine: str, precision: Precision = "float32") -> Operations:
     return cast(Operations, import_module(f"gptoss_lab.ops.{engine}_ops"))
 
 
-__all__: Sequence[str] = ("ENGINES", "PRECISIONS", "Context", "Operations", "Precision", "operations")
+__all__: Sequence[str] = ("ENGINES", "PRECISIONS", "Context", "Layers", "Operations", "Precision", "operations")

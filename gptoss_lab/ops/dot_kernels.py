@@ -51,7 +51,7 @@ class Dots(NamedTuple):
     """For each group g of vectors: one of the matrices [n_out, n_in] times each of them, plus a bias.
 
     Group g meets matrix number matrices[g]. It has vectors starts[g] to ends[g] - 1; vector i is row sources[i] of x,
-    and its result goes to row targets[i] of out, times factors[targets[i]].
+    and its result goes to row targets[i] of out, times factors[targets[i]], plus that row of the addends.
     """
 
     format: int
@@ -66,9 +66,10 @@ class Dots(NamedTuple):
     n_groups: int
     x: int  # rows of n_in float32
     sources: int  # int64, or 0: vector i is row i
-    out: int  # rows of n_out float32
+    out: int  # rows of n_out float32; or half as many, with swiglu
     targets: int  # int64, or 0: vector i goes to row i
     factors: int  # float32, or 0
+    addends: int  # rows of n_out float32 to which `out` is added, row by row; or 0
     swiglu: int  # 1: rows of the result are pairs of gate and up, of which `out` gets one number each
     limit: float  # SwiGLU's
     vectors: int  # scratch memory for the vectors in spread order: put there by `spread`, or else ...
@@ -82,6 +83,11 @@ _read = job_reader(Dots)
 def vector_floats(format: int, n_in: int) -> int:
     """The scratch memory that one vector needs."""
     return _length(format, n_in)
+
+
+def most_vector_floats(n_in: int) -> int:
+    """The same for any format."""
+    return max(_length(format, n_in) for format in (FLOAT32, BFLOAT16, MXFP4))
 
 
 def scratch_floats(n_threads: int) -> int:
@@ -258,5 +264,7 @@ def _finish(job, row, n_rows, vector, sums, bias):
         store(sums, swiglu(gate, up, splat(job.limit)))
         n_out, row, n_rows = n_out // 2, row // 2, n_rows // 2
     factor = get_float(job.factors + 4 * target) if job.factors else np.float32(1)
+    first = 4 * (target * n_out + row)
     for i in range(n_rows):
-        set_float(job.out + 4 * (target * n_out + row + i), get_float(sums + 4 * i) * factor)
+        addend = get_float(job.addends + first + 4 * i) if job.addends else np.float32(0)
+        set_float(job.out + first + 4 * i, get_float(sums + 4 * i) * factor + addend)

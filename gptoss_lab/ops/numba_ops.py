@@ -10,14 +10,27 @@ from torch import Tensor
 from gptoss_lab.ops import Context, Precision, attention_kernels, products, row_kernels
 from gptoss_lab.ops.attention_kernels import Attention
 from gptoss_lab.ops.compile import prepare
+from gptoss_lab.ops.few_tokens import Layers
 from gptoss_lab.ops.products import Groups, Matrices, Rows, number_in_panels, stored
 from gptoss_lab.ops.row_kernels import Grouping, Norm, Rotation
 from gptoss_lab.ops.threads import launch, lock, scratch, set_threads, threads
 from gptoss_lab.weights import LayerWeights
 
-__all__ = ["attention", "expert_shares", "linear", "prepare", "rms_norm", "rotate", "set_threads", "threads"]
+__all__ = [
+    "attention",
+    "expert_shares",
+    "layers_at_once",
+    "linear",
+    "prepare",
+    "rms_norm",
+    "rotate",
+    "set_threads",
+    "threads",
+]
 
 _KEYS_WORTH_A_SPLIT = 256
+
+layers_at_once = Layers
 
 
 def rms_norm(x: Tensor, gain: Tensor, eps: float) -> Tensor:

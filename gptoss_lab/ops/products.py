@@ -73,15 +73,16 @@ def stored(weight: Tensor | Mxfp4, bias: Tensor | None) -> Matrices:
     """
     n_out, n_in = weight.shape[-2:]
     if isinstance(weight, Mxfp4):
-        format, weights, scales = MXFP4, _address(weight.blocks), _address(weight.scales)
+        format, weights, scales = MXFP4, address_of(weight.blocks), address_of(weight.scales)
     elif weight.dtype in _FORMATS:
-        format, weights, scales = _FORMATS[weight.dtype], _address(weight), 0
+        format, weights, scales = _FORMATS[weight.dtype], address_of(weight), 0
     else:
         raise TypeError(f"weights are MXFP4, bfloat16 or float32 for the numba engine, not {weight.dtype}")
-    return Matrices(format, weights, scales, 0 if bias is None else _address(bias), n_out, n_in)
+    return Matrices(format, weights, scales, 0 if bias is None else address_of(bias), n_out, n_in)
 
 
-def _address(tensor: Tensor) -> int:
+def address_of(tensor: Tensor) -> int:
+    """Raises ValueError where a tensor is not contiguous."""
     if not tensor.is_contiguous():
         raise ValueError(
             f"weights of shape {tuple(tensor.shape)} are not contiguous; keep a `.contiguous()` copy of them"
@@ -164,18 +165,29 @@ def dot_products(
     each = n <= _FEW
     with lock:
         own = scratch(own_size + size * (n_threads if each else 1))
-        job = Dots(
-            *matrices,
-            *groups,
-            *x,
-            *out,
-            factors,
-            swiglu_limit is not None,
-            swiglu_limit or 0.0,
-            vectors=own + 4 * own_size,
-            vectors_each=4 * size if each else 0,
-            scratch=own,
-        )
-        if not each:
+        job = dots_job(matrices, groups, x, out, own + 4 * own_size, own, factors=factors, swiglu_limit=swiglu_limit)
+        if each:
+            job = job._replace(vectors_each=4 * size)
+        else:
             launch(dot_kernels.spread, job, 4 * n * matrices.n_in)
         launch(dot_kernels.dots, job, n * matrices.n_in * matrices.n_out)
+
+
+def dots_job(
+    matrices: Matrices,
+    groups: Groups,
+    x: Rows,
+    out: Rows,
+    vectors: int,
+    own: int,
+    *,
+    factors: int = 0,
+    addends: int = 0,
+    swiglu_limit: float | None = None,
+) -> Dots:
+    """The job of `dot_kernels.spread` and, after it, of `dot_kernels.dots`.
+
+    vectors: memory for the vectors in spread order. own: memory for the threads.
+    """
+    limit = (swiglu_limit is not None, swiglu_limit or 0.0)
+    return Dots(*matrices, *groups, *x, *out, factors, addends, *limit, vectors, vectors_each=0, scratch=own)

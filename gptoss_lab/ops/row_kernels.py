@@ -1,4 +1,4 @@
-"""Kernels that go along rows: RMSNorm, the rotation of positions, the order in which experts meet their tokens."""
+"""Kernels that go along rows: RMSNorm, the rotation of positions, and what lies between a router and its experts."""
 
 from typing import NamedTuple
 
@@ -55,7 +55,47 @@ class Grouping(NamedTuple):
     tokens: int  # int64 [n_pairs]: their tokens
 
 
+class Keeping(NamedTuple):
+    """Puts new keys and values into pieces (`gptoss_lab.ops.Context`)."""
+
+    keys: int  # [n_sequences, n_positions, n_kv_heads, d_head]
+    values: int
+    n_sequences: int
+    n_positions: int
+    n_kv_heads: int
+    d_head: int
+    start: int  # position of the first
+    tables: int
+    n_pieces: int
+    piece_length: int
+    key_offset: int
+    value_offset: int
+
+
+class Choice(NamedTuple):
+    """The k largest of each row, the largest first, and a softmax over those."""
+
+    logits: int  # [n_rows, n]
+    n_rows: int
+    n: int
+    k: int
+    indices: int  # int64 [n_rows, k]
+    weights: int  # [n_rows, k]
+
+
+class Sum(NamedTuple):
+    """out = x + the sum of k terms, for each of n_rows rows of n."""
+
+    x: int
+    terms: int  # [n_rows, k, n]
+    out: int
+    n_rows: int
+    k: int
+    n: int
+
+
 _read_norm, _read_rotation, _read_grouping = job_reader(Norm), job_reader(Rotation), job_reader(Grouping)
+_read_keeping, _read_choice, _read_sum = job_reader(Keeping), job_reader(Choice), job_reader(Sum)
 
 
 @Kernel
@@ -129,3 +169,60 @@ def group_by_expert(thread, n_threads, address):
     for expert in range(job.n_experts, 0, -1):  # ... and stands where e + 1 began
         set_int(job.starts + 8 * expert, get_int(job.starts + 8 * expert - 8))
     set_int(job.starts, 0)
+
+
+@Kernel
+def keep(thread, n_threads, address):
+    """On one thread."""
+    job = _read_keeping(address)
+    for row in range(job.n_sequences * job.n_positions):
+        position = job.start + row % job.n_positions
+        slot = position % job.piece_length
+        piece = get_int(job.tables + 8 * (row // job.n_positions * job.n_pieces + position // job.piece_length))
+        for head in range(job.n_kv_heads):
+            source = 4 * (row * job.n_kv_heads + head) * job.d_head
+            target = piece + 4 * (head * job.piece_length + slot) * job.d_head
+            for i in range(0, 4 * job.d_head, 4):
+                set_float(target + 4 * job.key_offset + i, get_float(job.keys + source + i))
+                set_float(target + 4 * job.value_offset + i, get_float(job.values + source + i))
+
+
+@Kernel
+def choose(thread, n_threads, address):
+    """On one thread. Of equal numbers the first is taken first."""
+    job = _read_choice(address)
+    for row in range(job.n_rows):
+        logits = job.logits + 4 * row * job.n
+        indices, weights = job.indices + 8 * row * job.k, job.weights + 4 * row * job.k
+        for rank in range(job.k):
+            best = -1
+            for i in range(job.n):
+                larger = best < 0 or get_float(logits + 4 * i) > get_float(logits + 4 * best)
+                if larger and not _stands_in(i, indices, rank):
+                    best = i
+            set_int(indices + 8 * rank, best)
+        largest, mass = get_float(logits + 4 * get_int(indices)), 0.0
+        for rank in range(job.k):
+            mass += np.exp(np.float64(get_float(logits + 4 * get_int(indices + 8 * rank)) - largest))
+        for rank in range(job.k):
+            share = np.exp(np.float64(get_float(logits + 4 * get_int(indices + 8 * rank)) - largest)) / mass
+            set_float(weights + 4 * rank, np.float32(share))
+
+
+@device
+def _stands_in(i, indices, n):
+    found = False
+    for rank in range(n):
+        found = found or get_int(indices + 8 * rank) == i
+    return found
+
+
+@Kernel
+def add_up(thread, n_threads, address):
+    job = _read_sum(address)
+    for row in range(job.n_rows * thread // n_threads, job.n_rows * (thread + 1) // n_threads):
+        for i in range(4 * row * job.n, 4 * (row + 1) * job.n, 4):
+            total = np.float32(0)
+            for j in range(job.k):
+                total += get_float(job.terms + 4 * (row * job.k + j) * job.n + i - 4 * row * job.n)
+            set_float(job.out + i, get_float(job.x + i) + total)

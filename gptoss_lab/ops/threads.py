@@ -72,7 +72,9 @@ _packer = cache(packer)
 
 
 @intrinsic
-def _call(typingctx, address, thread, n_threads, job):
+def call(typingctx, address, thread, n_threads, job):
+    """In compiled code: one thread's share of a job, by the kernel at an address."""
+
     def codegen(context, builder, _, values):
         word = ir.IntType(64)
         function = builder.inttoptr(values[0], ir.FunctionType(ir.VoidType(), [word] * 3).as_pointer())
@@ -85,4 +87,4 @@ def _call(typingctx, address, thread, n_threads, job):
 @ParallelLoop
 def _on_all_threads(address, n_threads, job):
     for thread in prange(n_threads):
-        _call(address, thread, n_threads, job)
+        call(address, thread, n_threads, job)

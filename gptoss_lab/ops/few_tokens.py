@@ -1,0 +1,215 @@
+"""All layers of a model, for a few tokens at a time, as one list of steps: launches from Python, one by one, would take
+a third of the time that a token does.
+
+What hooks may want to see is kept for every layer, and given afterwards. What they may want to change, and what only
+comes about where somebody asks for it, goes through the operations one by one.
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gptoss_lab.config import ModelConfig
+from gptoss_lab.ops import Context, attention_kernels, dot_kernels, row_kernels
+from gptoss_lab.ops.attention_kernels import Attention
+from gptoss_lab.ops.products import Groups, Matrices, Rows, address_of, dots_job, stored
+from gptoss_lab.ops.row_kernels import Choice, Grouping, Keeping, Norm, Rotation, Sum
+from gptoss_lab.ops.steps import Step, Steps
+from gptoss_lab.ops.threads import lock, threads
+from gptoss_lab.weights import LayerWeights, Weights
+
+
+class Layers:
+    """The layers of one model."""
+
+    most = 4
+    """Tokens, of all sequences together, that may go this way."""
+    points = (
+        "hook_resid_pre",
+        "attn.hook_z",
+        "hook_resid_mid",
+        "mlp.hook_router_logits",
+        "mlp.hook_expert_indices",
+        "mlp.hook_topk_weights",
+        "mlp.hook_expert_out",
+        "hook_resid_post",
+    )
+    """What can be seen, named and in the order as in `gptoss_lab.hooks`."""
+
+    def __init__(self, config: ModelConfig, weights: Weights):
+        self._config, self._weights = config, weights
+        self._programs: dict[tuple[int, ...], _Program] = {}
+
+    def run(
+        self,
+        residual: Tensor,
+        angles: tuple[Tensor, Tensor],
+        contexts: Sequence[Context],
+        wanted: Collection[str] = (),
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """See `gptoss_lab.ops.Layers`."""
+        batch, pos, _ = residual.shape
+        with lock:
+            key = (batch, pos, threads())
+            if key not in self._programs:
+                self._programs[key] = _Program(self._config, self._weights, contexts, batch, pos)
+            return self._programs[key].run(residual, angles, contexts[0], wanted)
+
+
+class _Program:
+    """The steps for so many sequences and positions, and the memory that they work in."""
+
+    def __init__(self, config: ModelConfig, weights: Weights, contexts: Sequence[Context], batch: int, pos: int):
+        self._config, self._batch, self._pos, self._n = config, batch, pos, batch * pos
+        self._weights = weights  # whose addresses the jobs hold
+        self._make_room()
+        layers = zip(weights.layers, contexts, strict=True)
+        steps = [step for i, (layer, context) in enumerate(layers) for step in self._layer(i, layer, context)]
+        self._steps = Steps(steps)
+        self._rotations = [i for i, step in enumerate(steps) if isinstance(step.jobs[0], Rotation)]
+        self._placed = [i for i, step in enumerate(steps) if isinstance(step.jobs[0], Keeping | Attention)]
+        self._attentions = [i for i, step in enumerate(steps) if isinstance(step.jobs[0], Attention)]
+
+    def run(
+        self, residual: Tensor, angles: tuple[Tensor, Tensor], context: Context, wanted: Collection[str]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        self._residual[0].copy_(residual)
+        self._go_to(angles, context)
+        self._steps.run()
+        # Copies: the next run writes in the same places.
+        return self._residual[-1].clone(), {point: self._seen[point].clone() for point in wanted}
+
+    def _go_to(self, angles: tuple[Tensor, Tensor], context: Context) -> None:
+        """Tells the jobs at which positions the tokens stand."""
+        field, tables = self._steps.field, context.tables
+        for step in self._rotations:
+            for name, table in zip(("cos", "sin"), angles, strict=True):
+                field(step, name)[:] = table.data_ptr()
+        for step in self._placed:
+            for name, value in (
+                ("start", context.start),
+                ("tables", tables.ctypes.data),
+                ("n_pieces", tables.shape[1]),
+            ):
+                field(step, name)[:] = value
+        for step in self._attentions:
+            n_keys = min(context.start + self._pos, int(field(step, "window")[0]) + self._pos)
+            self._steps.weigh(step, 2 * self._n * self._config.n_heads * self._config.d_head * n_keys)
+
+    def _make_room(self) -> None:
+        c, n, k = self._config, self._n, self._config.experts_per_token
+
+        def in_layers(*shape: int, n_layers: int = c.n_layers, dtype: torch.dtype = torch.float32) -> Tensor:
+            return torch.empty(n_layers, self._batch, self._pos, *shape, dtype=dtype)
+
+        self._residual = in_layers(c.d_model, n_layers=c.n_layers + 1)
+        self._seen = {
+            "hook_resid_pre": self._residual[:-1],
+            "hook_resid_mid": in_layers(c.d_model),
+            "hook_resid_post": self._residual[1:],
+            "attn.hook_z": in_layers(c.n_heads, c.d_head),
+            "mlp.hook_router_logits": in_layers(c.n_experts),
+            "mlp.hook_expert_indices": in_layers(k, dtype=torch.int64),
+            "mlp.hook_topk_weights": in_layers(k),
+            "mlp.hook_expert_out": in_layers(k, c.d_model),
+        }
+        self._x = torch.empty(n, c.d_model)
+        self._q, self._k, self._v = (torch.empty(n, m * c.d_head) for m in (c.n_heads, c.n_kv_heads, c.n_kv_heads))
+        self._hidden = torch.empty(n * k, c.d_mlp)
+        self._all = torch.tensor([0, n])
+        # Pairs of token and rank, by expert.
+        self._starts, self._pairs, self._tokens = torch.empty(c.n_experts + 1 + 2 * n * k, dtype=torch.int64).split(
+            [c.n_experts + 1, n * k, n * k]
+        )
+        widest = max(c.d_model, c.n_heads * c.d_head, c.d_mlp)
+        self._vectors = torch.empty(n * k * dot_kernels.most_vector_floats(widest))
+        blocks = attention_kernels.n_blocks(self._batch, self._pos, c.n_heads, c.n_kv_heads)
+        self._n_splits = -(-threads() // blocks)
+        self._partial = torch.empty(blocks * self._n_splits * attention_kernels.partial_floats(c.d_head))
+        n_own = max(dot_kernels.scratch_floats(threads()), attention_kernels.scratch_floats(c.d_head, threads()))
+        self._own = torch.empty(n_own + 1024)
+
+    # A layer, as `gptoss_lab.model` has it
+
+    def _layer(self, i: int, weights: LayerWeights, context: Context) -> Iterator[Step]:
+        pre, mid, post = (self._seen[f"hook_resid_{name}"][i].data_ptr() for name in ("pre", "mid", "post"))
+        yield self._norm(pre, weights.attn_norm)
+        yield from self._attention(i, weights, context, pre, mid)
+        yield self._norm(mid, weights.mlp_norm)
+        yield from self._experts(i, weights, mid, post)
+
+    def _norm(self, residual: int, gain: Tensor) -> Step:
+        d_model, eps = self._config.d_model, self._config.norm_eps
+        return Step(
+            row_kernels.rms_norm, [Norm(residual, address_of(gain), self._x.data_ptr(), self._n, d_model, eps)], 0
+        )
+
+    def _attention(self, i: int, weights: LayerWeights, context: Context, pre: int, mid: int) -> Iterator[Step]:
+        c, window = self._config, self._config.window(i) or self._config.n_ctx
+        q, k, v, z = (tensor.data_ptr() for tensor in (self._q, self._k, self._v, self._seen["attn.hook_z"][i]))
+        matrices = [
+            stored(weights.q, weights.q_bias),
+            stored(weights.k, weights.k_bias),
+            stored(weights.v, weights.v_bias),
+        ]
+        yield from self._dense(matrices, self._x.data_ptr(), [q, k, v])
+        turned = [(q, c.n_heads), (k, c.n_kv_heads)]
+        yield Step(
+            row_kernels.rotate,
+            [Rotation(x, 0, 0, x, self._n, self._pos, n_heads, c.d_head // 2) for x, n_heads in turned],
+            0,
+        )
+        where = (0, 0, 0, context.piece_length, context.key_offset, context.value_offset)
+        yield Step(row_kernels.keep, [Keeping(k, v, self._batch, self._pos, c.n_kv_heads, c.d_head, *where)], 0)
+        heads = (c.n_heads, c.n_kv_heads, c.d_head, c.d_head**-0.5, address_of(weights.sinks), window)
+        memory = (self._n_splits, self._partial.data_ptr(), _aligned(self._own))
+        attention = Attention(q, z, self._batch, self._pos, *heads, *where, *memory)
+        yield Step(attention_kernels.attend, [attention], 0)
+        if self._n_splits > 1:
+            yield Step(attention_kernels.merge, [attention], 0)
+        yield from self._dense([stored(weights.o, weights.o_bias)], z, [mid], addends=pre)
+
+    def _experts(self, i: int, weights: LayerWeights, mid: int, post: int) -> Iterator[Step]:
+        c, n, k = self._config, self._n, self._config.experts_per_token
+        logits, indices, shares_of, shares = (
+            self._seen[f"mlp.hook_{name}"][i].data_ptr()
+            for name in ("router_logits", "expert_indices", "topk_weights", "expert_out")
+        )
+        yield from self._dense([stored(weights.router, weights.router_bias)], self._x.data_ptr(), [logits])
+        yield Step(row_kernels.choose, [Choice(logits, n, c.n_experts, k, indices, shares_of)], 0)
+        starts, pairs, tokens = (part.data_ptr() for part in (self._starts, self._pairs, self._tokens))
+        yield Step(row_kernels.group_by_expert, [Grouping(indices, n * k, c.n_experts, k, starts, pairs, tokens)], 0)
+        groups = Groups(0, starts, starts + 8, c.n_experts)
+        x, hidden, out = Rows(self._x.data_ptr(), tokens), Rows(self._hidden.data_ptr()), Rows(shares, pairs)
+        yield from self._dots(
+            [stored(weights.gate_up, weights.gate_up_bias)], groups, x, [hidden], swiglu_limit=c.swiglu_limit
+        )
+        yield from self._dots([stored(weights.down, weights.down_bias)], groups, hidden, [out], factors=shares_of)
+        yield Step(row_kernels.add_up, [Sum(mid, shares, post, n, k, c.d_model)], n * k * c.d_model)
+
+    def _dense(self, matrices: Sequence[Matrices], x: int, outs: Sequence[int], addends: int = 0) -> Iterator[Step]:
+        """All tokens meet each of the matrices."""
+        groups = Groups(0, self._all.data_ptr(), self._all.data_ptr() + 8, 1)
+        return self._dots(matrices, groups, Rows(x), [Rows(out) for out in outs], addends=addends)
+
+    def _dots(
+        self, matrices: Sequence[Matrices], groups: Groups, x: Rows, outs: Sequence[Rows], **options: Any
+    ) -> Iterator[Step]:
+        """Matrices of one width, which meet the same vectors."""
+        if len({one.format for one in matrices}) > 1:
+            for one, out in zip(matrices, outs, strict=True):
+                yield from self._dots([one], groups, x, [out], **options)
+            return
+        n = self._n if groups.n == 1 else self._n * self._config.experts_per_token
+        jobs = [
+            dots_job(one, groups, x, out, self._vectors.data_ptr(), _aligned(self._own), **options)
+            for one, out in zip(matrices, outs, strict=True)
+        ]
+        yield Step(dot_kernels.spread, jobs[:1], 4 * n * matrices[0].n_in)
+        yield Step(dot_kernels.dots, jobs, n * matrices[0].n_in * sum(one.n_out for one in matrices))
+
+
+def _aligned(memory: Tensor) -> int:
+    return -(-memory.data_ptr() // 4096) * 4096
