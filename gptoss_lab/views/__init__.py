@@ -3,6 +3,7 @@
     lab.views.routing(trace)        # which experts each token went to; .to_html(path) is the same as one offline file
     lab.views.attention(trace)      # what each token reads, head by head, and how much goes to the sink
     lab.views.tokens(trace)         # every token, its channel, probability and alternatives
+    lab.views.lens(trace)           # what the model would say next at each point of its layers
     lab.views.ask(model)            # a box to ask something else
 
 Each view is a small Python module, with the ES modules and style sheets of its front end beside it (see `front_end`).
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gptoss_lab.views.ask_box import ask as ask
     from gptoss_lab.views.attention_view import attention as attention
+    from gptoss_lab.views.lens_view import lens as lens
     from gptoss_lab.views.reply import reply_html as reply_html
     from gptoss_lab.views.routing_view import routing as routing
     from gptoss_lab.views.tokens_view import tokens as tokens
@@ -22,6 +24,7 @@ _HOMES = {
     "routing": "gptoss_lab.views.routing_view",
     "tokens": "gptoss_lab.views.tokens_view",
     "attention": "gptoss_lab.views.attention_view",
+    "lens": "gptoss_lab.views.lens_view",
     "ask": "gptoss_lab.views.ask_box",
     "reply_html": "gptoss_lab.views.reply",
 }

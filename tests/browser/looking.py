@@ -53,3 +53,37 @@ def assert_nothing_ran(page: Any) -> None:
 
 # Ends in null, since playwright calls a function that it is given.
 WATCH_ALERTS = "window.alerts = []; window.alert = (what) => window.alerts.push(what); null"
+
+
+# What pointing at an element costs the page, layout included; when the next frame comes is the machine's affair.
+_HOVER = """
+(selector) => {
+  const all = [...document.querySelectorAll(selector)];
+  const costs = [];
+  for (let turn = 0; turn < 20; turn++) {
+    const before = performance.now();
+    all[Math.floor((turn * all.length) / 20)].dispatchEvent(new PointerEvent("pointerover", { bubbles: true }));
+    document.body.getBoundingClientRect();
+    costs.push(performance.now() - before);
+  }
+  return costs.sort((one, other) => one - other)[10];
+}
+"""
+
+
+def hover_ms(page: Any, selector: str) -> float:
+    """Milliseconds that the page takes to answer to the pointer, the median over twenty elements."""
+    return float(page.evaluate(_HOVER, selector))
+
+
+def load_ms(page: Any) -> float:
+    """Milliseconds that the page's own thread works until it has been loaded, drawn and painted.
+
+    Time on the processor, not on the clock: others may be busy on the machine.
+    """
+    session = page.context.new_cdp_session(page)
+    session.send("Performance.enable", {"timeDomain": "threadTicks"})
+    page.reload()
+    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => setTimeout(done)))")
+    metrics = session.send("Performance.getMetrics")["metrics"]
+    return 1000 * float(next(each["value"] for each in metrics if each["name"] == "TaskDuration"))
