@@ -39,35 +39,35 @@ class Lens:
         self.points = tuple(points)
         self._unembed = unembed
         self._passing: dict[str, Tensor] = {}  # of the present pass, and overwritten by the next where it is given up
-        self._waiting: Tensor | None = None  # [point, 1, d_model]
+        self._waiting: list[Tensor] = []  # [1, d_model] of each point
         self._readings: list[dict[str, NDArray]] = []
 
     def see(self, tensor: Tensor, hook: HookPoint) -> None:
         # A copy: a later hook may change the tensor in place.
         self._passing[hook.name] = tensor[0].detach().clone()
         if hook.name == self.points[-1]:
-            self._end_of_pass(hook.tokens[0, : hook.positions.stop].tolist(), hook.positions)
+            self._end_of_pass(hook.tokens[0, hook.positions.start : hook.positions.stop].tolist())
 
     def arrays(self, after_last: int = UNKNOWN) -> dict[str, Any]:
         """What was read, as fields of a `Trace`. after_last: the token that came after the last one seen."""
-        last = [] if self._waiting is None else [read(self._unembed, self._waiting, [after_last])]
-        readings = [*self._readings, *last]
+        readings = [*self._readings, read(self._unembed, self._waiting, [after_last])]
         joined = {name: np.concatenate([reading[name] for reading in readings], axis=1) for name in readings[0]}
         return {**joined, "lens_points": self.points}
 
-    def _end_of_pass(self, tokens: Sequence[int], positions: range) -> None:
-        streams = torch.stack([self._passing[point] for point in self.points])
-        first = positions.start
-        if self._waiting is not None:
-            streams, first = torch.cat((self._waiting, streams), dim=1), first - 1
-        if streams.shape[1] > 1:
-            self._readings.append(read(self._unembed, streams[:, :-1], tokens[first + 1 :]))
-        self._waiting = streams[:, -1:].clone()
+    def _end_of_pass(self, tokens: Sequence[int]) -> None:
+        streams = [self._passing[point] for point in self.points]
+        if self._waiting:
+            self._readings.append(read(self._unembed, self._waiting, tokens[:1]))
+        if len(tokens) > 1:
+            self._readings.append(read(self._unembed, [stream[:-1] for stream in streams], tokens[1:]))
+        self._waiting = [stream[-1:].clone() for stream in streams]
         self._passing.clear()
 
 
-def read(unembed: Callable[[Tensor], Tensor], streams: Tensor, following: Sequence[int]) -> dict[str, NDArray]:
-    """The lens at residual streams [point, pos, d_model], a few positions at a time: logits never stand there whole.
+def read(
+    unembed: Callable[[Tensor], Tensor], streams: Sequence[Tensor], following: Sequence[int]
+) -> dict[str, NDArray]:
+    """The lens at residual streams, [pos, d_model] of each point. Only a few positions' logits stand there at a time.
 
     following: the token that came after each position, [pos]; `UNKNOWN` where nobody knows.
 
@@ -75,9 +75,11 @@ def read(unembed: Callable[[Tensor], Tensor], streams: Tensor, following: Sequen
     lens_rank, lens_logprob and lens_kl [point, pos].
     """
     at_once = max(1, _ROWS // len(streams))
-    following_ids = torch.tensor(following, dtype=torch.int64, device=streams.device)
-    chunks = zip(streams.split(at_once, dim=1), following_ids.split(at_once), strict=True)
-    parts = [_read_at_once(unembed(some).detach().log_softmax(dim=-1), ids) for some, ids in chunks]
+    parts = []
+    for first in range(0, len(following), at_once):
+        some = torch.stack([stream[first : first + at_once] for stream in streams])
+        ids = torch.tensor(following[first : first + at_once], dtype=torch.int64, device=some.device)
+        parts.append(_read_at_once(unembed(some).detach().log_softmax(dim=-1), ids))
     return {name: np.concatenate([part[name].cpu().numpy() for part in parts], axis=1) for name in parts[0]}
 
 

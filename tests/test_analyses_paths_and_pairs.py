@@ -236,6 +236,30 @@ def test_flips_that_rounding_can_make_are_marked() -> None:
     assert routing.flips_by_layer(before, after).beyond_noise.sum() == 0
 
 
+def test_where_several_give_way_the_weakest_does_to_the_strongest() -> None:
+    base = conversation(n_layers=1, n_experts=6, k=3)
+
+    def choosing(logits: list[float]) -> lab.Trace:
+        row = np.array(logits, dtype=np.float32)
+        return replace(
+            base,
+            token_ids=base.token_ids[:1],
+            router_logits=row[None, None],
+            expert_indices=np.argsort(-row)[None, None, :3],
+            topk_weights=np.full((1, 1, 3), 1 / 3, dtype=np.float32),
+        )
+
+    before, after = choosing([9, 2, 1.5, 1, 0.5, 0]), choosing([9, 0, 1, 3, 4, 0.5])
+    table = routing.flips(before, after)
+    assert list(zip(table.left, table.joined, strict=True)) == [(2, 4), (1, 3)]
+    np.testing.assert_allclose(table.margin, [1, 1])
+    np.testing.assert_allclose(table.other_margin, [3, 3])
+    assert routing.flips_by_layer(before, after).changed.tolist() == [1]
+    for noise, within in ((2.9, False), (3.1, True)):
+        assert (routing.flips(before, after, noise=noise).within_noise == within).all()
+        assert (routing.flips(after, before, noise=noise).within_noise == within).all()
+
+
 def test_other_tokens_can_be_held_against_each_other(trace: lab.Trace) -> None:
     digits = [position for position, text in enumerate(trace.texts) if text == "5"]
     letter = trace.texts.index("j")

@@ -95,7 +95,7 @@ def test_a_large_vocabulary_never_stands_whole_in_memory(model: Model, monkeypat
         return model.transformer.unembed(streams)
 
     monkeypatch.setattr(logit_lens, "_ROWS", 12)
-    streams, following = torch.randn(5, 9, 64), [*range(8), logit_lens.UNKNOWN]
+    streams, following = list(torch.randn(5, 9, 64)), [*range(8), logit_lens.UNKNOWN]
     parts = logit_lens.read(unembed, streams, following)
     assert max(rows) <= 12
     assert sum(rows) == 45
