@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from gptoss_lab.session import Model as Model
     from gptoss_lab.session import load as load
     from gptoss_lab.thought.lab import ThoughtLab as ThoughtLab
+    from gptoss_lab.thought.lab import load_thoughts as load_thoughts
     from gptoss_lab.trace import Trace as Trace
     from gptoss_lab.trace import load_trace as load_trace
 
@@ -35,6 +36,7 @@ _HOMES = {
     "compare": "gptoss_lab.experiments.comparison",
     "sweep": "gptoss_lab.experiments.sweeping",
     "ThoughtLab": "gptoss_lab.thought.lab",
+    "load_thoughts": "gptoss_lab.thought.lab",
 }
 _SUBMODULES = (
     "analyses",

@@ -1,11 +1,13 @@
 """The thought lab: branches share what they have in common, say what is so, and outlast any interrupt."""
 
+import json
 import math
 import random
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -23,6 +25,8 @@ from gptoss_lab.session import Model
 from gptoss_lab.thought.tree import Branch
 
 TRUTH = planted.build("answer").truth
+KEPT = TRUTH.kept_sentence + 1
+"""The step that decides the answer, counted from 1."""
 
 
 @pytest.fixture(params=ENGINES, scope="module")
@@ -136,7 +140,7 @@ def test_what_never_ends_stops_at_its_limit_and_says_so(rambling: Model) -> None
 def test_an_edited_step_changes_the_answer_where_it_is_the_one_that_counts(thoughts: lab.ThoughtLab) -> None:
     first = thoughts[0]
     other = str((int(first.text) + 1) % 10)
-    edited = thoughts.edit(TRUTH.kept_sentence + 1, f"Keep {other} safe.")
+    edited = thoughts.edit(KEPT, f"Keep {other} safe.")
     assert edited.text == other
     assert texts(edited)[:3] == [*texts(first)[:2], f"Keep {other} safe.\n"]
     assert edited.origin == f"step 3 changed from {texts(first)[2]!r} to 'Keep {other} safe.\\n'"
@@ -314,6 +318,142 @@ def test_what_cannot_be_is_refused_and_leaves_no_branch(
     with pytest.raises(ValueError, match=message):
         call(thoughts)
     assert len(thoughts) == 1
+
+
+# Comparing
+
+
+def test_two_branches_side_by_side(thoughts: lab.ThoughtLab) -> None:
+    first = thoughts[0]
+    other = str((int(first.text) + 1) % 10)
+    thoughts.edit(KEPT, f"Keep {other} safe.", rest="keep")
+    found = thoughts.compare(0, 1)
+    place = first.steps[2].start + 1
+    assert found.divergence == (place, place)
+    text = found.text()
+    assert text.change.tolist() == ["same", "replaced", "same", "replaced", "same"]
+    assert text[text.change == "replaced"].a.tolist() == [first.text] * 2
+    assert text[text.change == "replaced"].b.tolist() == [other] * 2
+    assert "".join(text.a) == "".join(token.text for token in first.tokens[first.n_prompt :])
+    assert found.chances is not None
+    assert found.chances[first.text] == pytest.approx((1, 0), abs=1e-3)
+    assert found.chances[other] == pytest.approx((0, 1), abs=1e-3)
+    assert found.answers().answer.tolist() == [first.text, other]
+    assert found.routing().empty  # every class of tokens has its expert
+    said = str(found)
+    assert f"They part after {place - first.n_prompt} tokens: '{first.text}' or '{other}'." in said
+    assert f"Probability of the answer '{other}':" in said
+    assert "go to the same experts in every layer" in said
+    assert "<pre>" in found._repr_html_()
+    assert thoughts.compare(0, 0).divergence is None
+    assert "The replies are the same, token by token." in str(thoughts.compare(0, 0))
+
+
+def test_other_experts_are_told_with_their_margins(thoughts: lab.ThoughtLab) -> None:
+    expert = TRUTH.expert_of_class["digit"]
+    masked = edits.mask_expert(expert, layer=1, channel="analysis")
+    branch = thoughts.change(edits=masked, at=len(thoughts[0]) - 1, of=0)
+    flips = thoughts.compare(0, branch).routing()
+    first = thoughts[0]
+    digits = [
+        n for n, token in enumerate(first.tokens) if token.id in TRUTH.digits and first.spans[n].channel == "analysis"
+    ]
+    assert set(flips.layer) == {1}
+    assert flips.a_position.tolist() == flips.b_position.tolist() == digits
+    assert all(expert in left for left in flips.left)
+    assert not flips.noise.any()
+    assert f"Routing: {len(digits)} of" in str(thoughts.compare(0, branch))
+
+
+def test_a_branch_that_came_to_no_answer_is_asked_for_one(thoughts: lab.ThoughtLab) -> None:
+    short = thoughts.branch(thoughts[0].steps[3].start, of=0, max_new_tokens=2)
+    bare = thoughts.truncate(0, of=0)
+    found = thoughts.compare(0, short)
+    assert found.chances is not None
+    assert found.chances[thoughts[0].text] == pytest.approx((1, 1), abs=1e-3)
+    assert "gives no answer" in str(found)
+    chances = thoughts.compare(short, bare).chances
+    assert chances is not None
+    assert chances[bare.text][1] == pytest.approx(0.1, abs=1e-3)
+
+
+# Files
+
+
+def test_a_tree_is_saved_and_reopened(answering: Model, thoughts: lab.ThoughtLab, tmp_path: Path) -> None:
+    layer, head = TRUTH.reader
+    thoughts.edit(KEPT, "Keep<|end|> 9 <b>safe</b>.", max_new_tokens=3)
+    thoughts.change(instructions="Be 10 % “brief”.", edits=edits.ablate_head(head, layer), of=0, max_new_tokens=4)
+    thoughts.branch(thoughts[0].n_prompt + 2, of=0, go_on=False)
+    path = thoughts.save(tmp_path / "tree.json")
+    assert list(tmp_path.iterdir()) == [path]
+    for model in (answering, None):
+        reopened = lab.load_thoughts(path, model)
+        assert len(reopened) == len(thoughts) == 4
+        for before, after in zip(thoughts.branches, reopened.branches, strict=True):
+            for field in fields(Branch):
+                if field.name != "tokens":
+                    assert getattr(after, field.name) == getattr(before, field.name), field.name
+            assert list(map(repr, after.tokens)) == list(map(repr, before.tokens))
+            assert repr(after.step_table()) == repr(before.step_table())
+        assert reopened.settings == thoughts.settings
+        assert reopened.question == thoughts.question
+        assert reopened.compare(0, 1).divergence == thoughts.compare(0, 1).divergence
+        assert reopened.save(tmp_path / "again.json").read_bytes() == path.read_bytes()
+    alive = lab.load_thoughts(path, answering)
+    for number in range(4):
+        done, expected = alive.resume(number, max_new_tokens=40), thoughts.resume(number, max_new_tokens=40)
+        assert (done.ids, done.finish) == (expected.ids, expected.finish)
+        consistent(alive, done)
+    assert alive.edit(KEPT, "Keep 9 safe.", of=0, seed=1).ids == thoughts.edit(KEPT, "Keep 9 safe.", of=0, seed=1).ids
+
+
+def test_without_its_model_a_tree_can_be_seen_and_nothing_else(thoughts: lab.ThoughtLab, tmp_path: Path) -> None:
+    thoughts.truncate(2)
+    seen = lab.load_thoughts(thoughts.save(tmp_path / "tree.json"))
+    assert seen[1].text == thoughts[1].text
+    assert "They part after" in str(seen.compare(0, 1))
+    for act in (
+        lambda: seen.resume(0),
+        lambda: seen.edit(1, "x"),
+        lambda: seen.branch(seen[0].n_prompt),
+        lambda: seen.truncate(1),
+        lambda: seen.change(effort="low"),
+        lambda: seen.forced_answer(),
+    ):
+        with pytest.raises(ValueError, match="opened without its model"):
+            act()
+    for table in (seen.compare(0, 1).routing, seen.compare(0, 1).answers):
+        with pytest.raises(ValueError, match="without a model"):
+            table()
+
+
+def test_other_files_and_other_models_are_refused(thoughts: lab.ThoughtLab, rambling: Model, tmp_path: Path) -> None:
+    path = thoughts.save(tmp_path / "tree.json")
+    with pytest.raises(ValueError, match="another vocabulary"):
+        lab.load_thoughts(path, rambling)
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        lab.load_thoughts(tmp_path / "nothing.json")
+    whole = path.read_text()
+    content = json.loads(whole)
+    broken = [
+        "",
+        "[]",
+        whole[: len(whole) // 2],
+        whole.replace("gptoss_lab.thoughts/1", "gptoss_lab.thoughts/9"),
+        json.dumps({**content, "branches": [{**content["branches"][0], "parent": 3}]}),
+        json.dumps({**content, "branches": [{**content["branches"][0], "spans": []}]}),
+        json.dumps({**content, "branches": [{**content["branches"][0], "finish": "odd"}]}),
+        json.dumps({**content, "texts": {}}),
+        json.dumps({**content, "settings": {**content["settings"], "edits": [{"edit": "os.system"}]}}),
+        json.dumps({**content, "settings": {**content["settings"], "temperature": -1}}),
+    ]
+    for text in broken:
+        path.write_text(text)
+        with pytest.raises(ValueError, match="is not a tree of thoughts"):
+            lab.load_thoughts(path)
+    path.write_text(whole)
+    assert lab.load_thoughts(path)[0].ids == thoughts[0].ids
 
 
 # Interrupts, and several at once

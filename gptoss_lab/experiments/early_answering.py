@@ -18,6 +18,7 @@ from gptoss_lab.experiments.thinking import (
     Question,
     Thinking,
     forked,
+    logprob,
     pace_of_answers,
     read,
     say,
@@ -82,7 +83,7 @@ def forced_answer(
             same = sum(bool(is_same(one, target)) for one in answers)
             probability, (low, high) = same / samples, wilson(same, samples)
         else:
-            probability = low = high = math.exp(_logprob(model, here, ids[-1], target_ids))
+            probability = low = high = math.exp(logprob(model, here, ids[-1], target_ids))
         text = segment.text if segment else ""
         return dict(zip(COLUMNS, (step, text, most, probability, low, high), strict=True))
 
@@ -140,9 +141,3 @@ def _target(
     here = forked(model, cache, ids, at)
     said = say(model, here, ids, thinking.n_prompt, 1, Sampling(0.0, 0, max_tokens))[0]
     return said.answer, said.tokens
-
-
-def _logprob(model: Model, cache: KVCache, last: int, tokens: Sequence[int]) -> float:
-    """Natural logarithm of the probability that these tokens follow. cache: all before `last`; it is left as it was."""
-    logits = model.transformer([last, *tokens[:-1]], cache.fork())[0].double().log_softmax(dim=-1)
-    return sum(float(row[token]) for row, token in zip(logits, tokens, strict=True))

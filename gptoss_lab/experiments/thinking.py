@@ -90,6 +90,12 @@ def say(model: Model, cache: KVCache, ids: Sequence[int], n_prompt: int, n: int,
     return said * n if different < n else said
 
 
+def logprob(model: Model, cache: KVCache, last: int, tokens: Sequence[int]) -> float:
+    """Natural logarithm of the probability that these tokens follow. cache: all before `last`; it is left as it was."""
+    logits = model.transformer([last, *tokens[:-1]], cache.fork())[0].double().log_softmax(dim=-1)
+    return sum(float(row[token]) for row, token in zip(logits, tokens, strict=True))
+
+
 def answer_in(model: Model, reply: Sequence[int]) -> str:
     """What a reply's tokens say in the final channel, blanks around it left out."""
     parser = StreamParser(model.tokenizer)

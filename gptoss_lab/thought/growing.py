@@ -16,6 +16,7 @@ import tiktoken
 from torch import Tensor
 
 from gptoss_lab.cache import KVCache
+from gptoss_lab.edits import Edit
 from gptoss_lab.generate import Generator, entropy_of, likeliest
 from gptoss_lab.harmony import Message, Span, StreamParser
 from gptoss_lab.model import Stopped, never
@@ -87,6 +88,25 @@ class Growth:
         )
 
 
+def growth_of(branch: Branch, cache: KVCache, limit: int) -> Growth:
+    """A branch that was written to a file, to go on with."""
+    return Growth(
+        number=branch.number,
+        parent=branch.parent,
+        shared=branch.shared,
+        origin=branch.origin,
+        settings=branch.settings,
+        asked=branch.asked,
+        prompt_spans=branch.spans[: branch.n_prompt],
+        n_given=branch.n_given,
+        tokens=list(branch.tokens),
+        cache=cache,
+        limit=limit,
+        finish=branch.finish,
+        _seen=branch,
+    )
+
+
 def grow(model: Model, growth: Growth, should_stop: Callable[[], bool] = never) -> Iterator[Token]:
     """Reads what is given and generates what is to follow, yielding each new token when it is in its place.
 
@@ -98,7 +118,17 @@ def grow(model: Model, growth: Growth, should_stop: Callable[[], bool] = never) 
 
 def read_given(model: Model, growth: Growth) -> None:
     """Works out what the model expected where tokens were given: their probabilities, alternatives and entropies."""
-    contextvars.Context().run(_read_under_edits, model, growth)
+    under(model, growth.settings.edits, lambda: _read_given(model, growth, never))
+
+
+def under(model: Model, edits: tuple[Edit, ...], work: Callable[[], Item]) -> Item:
+    """What some work gives under these interventions and no others, whatever is active here."""
+
+    def alone() -> Item:
+        with model.edit(edits):
+            return work()
+
+    return contextvars.Context().run(alone)
 
 
 def _grow(model: Model, growth: Growth, should_stop: Callable[[], bool]) -> Iterator[Token]:
@@ -142,11 +172,6 @@ def _end_of(growth: Growth, ends: set[int], n_ctx: int) -> Finish | None:
     if len(growth.tokens) - growth.n_given >= growth.limit:
         return "length"
     return "context" if len(growth.tokens) > n_ctx else None
-
-
-def _read_under_edits(model: Model, growth: Growth) -> None:
-    with model.edit(growth.settings.edits):
-        _read_given(model, growth, never)
 
 
 def _read_given(model: Model, growth: Growth, should_stop: Callable[[], bool]) -> None:

@@ -1,15 +1,17 @@
 """ThoughtLab: think, branch, edit, compare, and ask what caused what."""
 
-import contextvars
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import tiktoken
 
-from gptoss_lab import harmony
+from gptoss_lab import __version__, harmony
 from gptoss_lab.cache import KVCache
 from gptoss_lab.edits import Edits, check, describe, flat, to_json, touched
 from gptoss_lab.experiments.adding_mistakes import mistakes
@@ -20,7 +22,9 @@ from gptoss_lab.harmony.messages import Effort
 from gptoss_lab.model import never
 from gptoss_lab.segments import Segment
 from gptoss_lab.session import CHAT_TOKENS, Model
-from gptoss_lab.thought.growing import Growth, grow, read_given
+from gptoss_lab.thought import saving
+from gptoss_lab.thought.differences import Difference, compare
+from gptoss_lab.thought.growing import Growth, grow, growth_of, read_given, under
 from gptoss_lab.thought.tree import Branch, Settings, Token, given
 from gptoss_lab.tokenizer import token_text
 
@@ -63,6 +67,7 @@ class ThoughtLab:
         max_new_tokens: int | None = None,
     ):
         self._model: Model | None = model
+        self._model_name = model.name
         self.question = [Message("user", question)] if isinstance(question, str) else list(question)
         active = (*model.edits, *flat(edits))
         check(active, model.config)
@@ -274,6 +279,20 @@ class ThoughtLab:
         read_given(self.model, self._growths[self._number(of)])
         return self[self._number(of)]
 
+    # Comparing and keeping
+
+    def compare(self, a: "int | Branch", b: "int | Branch | None" = None) -> Difference:
+        """Two branches side by side: texts, where they part, routing, the probability of each answer, outcome.
+
+        b: the latest where not given. Without a model, texts and outcome alone.
+        """
+        return compare(self._model, self[self._number(a)], self[self._number(b)])
+
+    def save(self, path: str | PathLike[str]) -> Path:
+        """Writes the whole tree into one JSON file, which `load_thoughts` reads, without the model too."""
+        branches = [(self[number], growth.limit) for number, growth in list(self._growths.items())]
+        return saving.write(path, self._model_name, __version__, self.question, self.settings, branches)
+
     # What caused what: for arguments and columns see the experiments of the same names
 
     def forced_answer(self, of: "int | Branch | None" = None, **options: Any) -> "pd.DataFrame":
@@ -296,12 +315,7 @@ class ThoughtLab:
     ) -> "pd.DataFrame":
         """Runs one on a branch, under its own interventions and no others."""
         branch, model = self[self._number(of)], self.model
-
-        def work() -> "pd.DataFrame":
-            with model.edit(branch.settings.edits):
-                return experiment(model, branch.reply, **options)
-
-        return contextvars.Context().run(work)
+        return under(model, branch.settings.edits, lambda: experiment(model, branch.reply, **options))
 
     @property
     def _encoding(self) -> tiktoken.Encoding:
@@ -424,6 +438,35 @@ class ThoughtLab:
             limit=settings.max_new_tokens,
         )
         return number
+
+
+def load_thoughts(path: str | PathLike[str], model: Model | None = None) -> ThoughtLab:
+    """A tree from the file that `ThoughtLab.save` wrote; without a model there is everything to see and nothing to do.
+
+    Raises FileNotFoundError where there is no such file; ValueError where it holds something else, and for a model with
+    another vocabulary. Warns where the model has another name than the one that thought so.
+    """
+    data = saving.read(path)
+    thoughts = object.__new__(ThoughtLab)
+    thoughts._model, thoughts._model_name = model, data["model"]
+    thoughts.question, thoughts.settings, thoughts._growths = data["question"], data["settings"], {}
+    if model is not None:
+        _check_vocabulary(model, data["texts"], data["model"])
+    for branch, limit in data["branches"]:
+        # Without a model nothing grows, so that no cache is ever asked for.
+        cache = cast(KVCache, None) if model is None else model.transformer.new_cache()
+        thoughts._growths[branch.number] = growth_of(branch, cache, limit)
+    return thoughts
+
+
+def _check_vocabulary(model: Model, texts: Mapping[int, str], name: str) -> None:
+    for token, text in texts.items():
+        if (ours := token_text(model.tokenizer, token)) != text:
+            raise ValueError(
+                f"the file was written with another vocabulary: its token {token} is {text!r}, this model's is {ours!r}"
+            )
+    if model.name != name:
+        warnings.warn(f"these are thoughts of {name!r}; they go on with {model.name!r}", stacklevel=3)
 
 
 def _unaffected(parent: Branch, tokens: Sequence[Token], settings: Settings, model: Model) -> int:
