@@ -97,7 +97,9 @@ def test_data_holds_the_trace() -> None:
     data = RoutingMap(trace).data
     shape = trace.expert_indices.shape
     np.testing.assert_array_equal(np.frombuffer(data["experts"], "u1").reshape(shape), trace.expert_indices)
-    np.testing.assert_array_equal(np.frombuffer(data["weights"], "<f4").reshape(shape), trace.topk_weights)
+    np.testing.assert_allclose(
+        np.frombuffer(data["weights"], "<u2").reshape(shape) / 65535, trace.topk_weights, atol=1e-5
+    )
     np.testing.assert_array_equal(np.frombuffer(data["ids"], "<i4"), trace.token_ids)
     np.testing.assert_array_equal(np.frombuffer(data["logprobs"], "<f4"), trace.logprobs)
     assert "".join(data["quoted"]).replace("␣", " ").replace("↵", "\n") == "".join(trace.texts)

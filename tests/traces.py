@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -76,9 +77,7 @@ def routed(
     logits = (taste[:, tokens] + rng.normal(size=(n_layers, len(texts), n_experts)) / 2).astype(np.float32)
     digit = np.array([bool(re.search(r"\d", text)) for text in texts])
     logits[0, :, 0] = np.where(digit, 9.0, -9.0)
-    indices = np.argsort(-logits, axis=2, kind="stable")[:, :, :k]
-    chosen = np.take_along_axis(logits, indices, axis=2)
-    weights = np.exp(chosen - chosen.max(axis=2, keepdims=True))
+    indices, weights = _chosen(logits, k)
     logprobs = np.full(len(texts), np.nan, dtype=np.float32)
     logprobs[n_prompt:] = np.log(rng.beta(8, 1, len(texts) - n_prompt)).astype(np.float32)
     guesses = [_guesses(place, texts, logprobs, rng) if place >= n_prompt else [] for place in range(len(texts))]
@@ -93,10 +92,30 @@ def routed(
         alternative_logprobs=np.array([[logprob for _, logprob in each] for each in padded], dtype=np.float32),
         alternative_texts=[[text for text, _ in each] for each in guesses],
         router_logits=logits,
-        expert_indices=indices.astype(np.int64),
-        topk_weights=(weights / weights.sum(axis=2, keepdims=True)).astype(np.float32),
+        expert_indices=indices,
+        topk_weights=weights,
         model_name="made up",
     )
+
+
+def rerouted(trace: Trace, size: float = 0.3, seed: int = 1) -> Trace:
+    """The same tokens, their router logits moved at random by about `size`, and everything that follows from that."""
+    logits = trace.router_logits + size * np.random.default_rng(seed).normal(size=trace.router_logits.shape)
+    indices, weights = _chosen(logits, trace.expert_indices.shape[2])
+    return replace(
+        trace,
+        router_logits=logits.astype(np.float32),
+        expert_indices=indices,
+        topk_weights=weights,
+        logprobs=trace.logprobs * 1.5,
+    )
+
+
+def _chosen(logits: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    indices = np.argsort(-logits, axis=2, kind="stable")[:, :, :k]
+    chosen = np.take_along_axis(logits, indices, axis=2)
+    weights = np.exp(chosen - chosen.max(axis=2, keepdims=True))
+    return indices.astype(np.int64), (weights / weights.sum(axis=2, keepdims=True)).astype(np.float32)
 
 
 def _guesses(place: int, texts: list[str], logprobs: np.ndarray, rng: np.random.Generator) -> list[tuple[str, float]]:

@@ -3,6 +3,7 @@
     lab.views.routing(trace)        # which experts each token went to; .to_html(path) is the same as one offline file
     lab.views.attention(trace)      # what each token reads, head by head, and how much goes to the sink
     lab.views.tokens(trace)         # every token, its channel, probability and alternatives
+    lab.views.compare(one, other)   # two traces side by side, or what lab.compare returned: flips, with their margins
     lab.views.lens(trace)           # what the model would say next at each point of its layers
     lab.views.ask(model)            # a box to ask something else
 
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gptoss_lab.views.ask_box import ask as ask
     from gptoss_lab.views.attention_view import attention as attention
+    from gptoss_lab.views.compare_view import compare as compare
     from gptoss_lab.views.lens_view import lens as lens
     from gptoss_lab.views.reply import reply_html as reply_html
     from gptoss_lab.views.routing_view import routing as routing
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "routing": "gptoss_lab.views.routing_view",
     "tokens": "gptoss_lab.views.tokens_view",
+    "compare": "gptoss_lab.views.compare_view",
     "attention": "gptoss_lab.views.attention_view",
     "lens": "gptoss_lab.views.lens_view",
     "ask": "gptoss_lab.views.ask_box",

@@ -2,14 +2,15 @@ import { amount, element } from "./dom.js";
 
 /* A layer by expert map: a row a layer, first layer on top, a column an expert.
 
-   expertMap({ nLayers, nExperts, onHover([layer, expert] | null), onPick([layer, expert] | null) }) returns
-   { root, fill(values, most), pick([layer, expert] | null) }: values is [layer, expert], flat, and `most` the value
-   that gets the full colour. */
+   expertMap({ nLayers, nExperts, signed, onHover([layer, expert] | null), onPick([layer, expert] | null) }) returns
+   { root, fill(values, most), ring(cells), pick([layer, expert] | null) }: values is [layer, expert], flat, and `most`
+   the value that gets the full colour; `signed` values, as differences are, have a colour for each sign. Rings are
+   drawn round the cells of a Map from numbers in `values` to whether the ring is but dashed. */
 
 const ROOMY = 16;
 let maps = 0;
 
-export function expertMap({ nLayers, nExperts, onHover, onPick }) {
+export function expertMap({ nLayers, nExperts, signed = false, onHover, onPick }) {
   const name = `gl-map-${maps++}`;
   const cells = Array.from({ length: nLayers * nExperts }, (_, index) =>
     element("div", { class: "gl-cell", role: "gridcell", id: `${name}-${index}` }),
@@ -73,12 +74,28 @@ export function expertMap({ nLayers, nExperts, onHover, onPick }) {
     cells.forEach((cell, index) => {
       const value = next[index];
       if (value === values[index] && nextMost === most) return;
-      cell.classList.toggle("gl-weight", value > 0);
-      cell.style.setProperty("--gl-weight", (value / nextMost).toFixed(4));
-      if (nExperts <= ROOMY) cell.textContent = value > 0 ? short(value, nextMost) : "";
+      cell.classList.toggle("gl-weight", !signed && value > 0);
+      cell.classList.toggle("gl-more", signed && value > 0);
+      cell.classList.toggle("gl-less", signed && value < 0);
+      cell.style.setProperty("--gl-weight", (Math.abs(value) / nextMost).toFixed(4));
+      if (nExperts > ROOMY) return;
+      const words = value ? short(Math.abs(value), nextMost) : "";
+      cell.textContent = sign(value, words) + words;
     });
     values.set(next);
     most = nextMost;
+  }
+
+  function ring(rings) {
+    cells.forEach((cell, index) => {
+      cell.classList.toggle("gl-ringed", rings.has(index));
+      cell.classList.toggle("gl-dashed", rings.get(index) === true);
+    });
+  }
+
+  function sign(value, words) {
+    if (!signed || !/[1-9]/.test(words)) return "";
+    return value < 0 ? "−" : "+";
   }
 
   function pick(cell) {
@@ -91,7 +108,12 @@ export function expertMap({ nLayers, nExperts, onHover, onPick }) {
     root.setAttribute("aria-activedescendant", chosen.id);
   }
 
-  return { root, cells, fill, pick };
+  return { root, fill, ring, pick };
+}
+
+/* A map with the names of its axes. */
+export function withAxes(map) {
+  return element("div", { class: "gl-axes" }, element("span", { class: "gl-axis" }, "layer ↓   expert →"), map);
 }
 
 // Room for about four characters: hundredths of one token's weight, otherwise as many places as fit.

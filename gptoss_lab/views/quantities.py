@@ -32,6 +32,7 @@ class Quantity(NamedTuple):
     """What the last row is, of a layered quantity: "mean over all layers"."""
     values: NDArray[np.floating]
     """[pos], or [layer + 1, pos]; NaN where unknown."""
+    unknown: str = "not known"
 
 
 def quantities(trace: Trace) -> list[Quantity]:

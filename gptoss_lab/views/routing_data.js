@@ -7,11 +7,13 @@ export function readRouting(data) {
   return { ...readConversation(data), ...readChoices(data) };
 }
 
+const WHOLE = 65535; // a weight of 1, as it is sent
+
 /* The routers' choices alone: of data that holds nTokens, nLayers, nExperts, k, experts and weights. */
 export function readChoices({ nTokens, nLayers, nExperts, k, ...data }) {
   const size = nLayers * nExperts;
   const experts = array(nExperts <= 256 ? Uint8Array : Uint16Array, data.experts);
-  const weights = array(Float32Array, data.weights);
+  const weights = array(Uint16Array, data.weights);
 
   const start = (layer, position) => (layer * nTokens + position) * k;
 
@@ -22,7 +24,7 @@ export function readChoices({ nTokens, nLayers, nExperts, k, ...data }) {
 
   function weight(layer, position, expert) {
     const chosen = rank(layer, position, expert);
-    return chosen < 0 ? 0 : weights[start(layer, position) + chosen];
+    return chosen < 0 ? 0 : weights[start(layer, position) + chosen] / WHOLE;
   }
 
   /* What the tokens of `where`, [position] of 0 and 1, gave each expert, and how many of them chose it: { counted,
@@ -42,7 +44,7 @@ export function readChoices({ nTokens, nLayers, nExperts, k, ...data }) {
         }
       }
     }
-    return { counted, weights: totals, choosers };
+    return { counted, weights: totals.map((each) => each / WHOLE), choosers };
   }
 
   /* Every token's weight for an expert, [position]. */

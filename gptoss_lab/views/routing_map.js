@@ -1,9 +1,10 @@
 import { amount, element } from "./dom.js";
-import { expertMap } from "./expert_map.js";
+import { expertMap, withAxes } from "./expert_map.js";
 import { hostView } from "./host_view.js";
+import { subjectOf } from "./map_subject.js";
 import { rampLegend } from "./ramp.js";
 import { readRouting } from "./routing_data.js";
-import { cellWords, filterWords, mapWords, servedWords } from "./routing_words.js";
+import { cellWords, mapWords, servedWords } from "./routing_words.js";
 import { PANE_STATE, tokenPane } from "./token_pane.js";
 
 /* Which experts each token went to: a strip of tokens beside a layer by expert map.
@@ -35,7 +36,7 @@ function drawRouting(root, data, set) {
   });
   root.replaceChildren();
   const pane = tokenPane(root, data, set);
-  root.append(element("section", { class: "gl-pane gl-map-pane" }, title, aid, axes(map.root), ramp, readout));
+  root.append(element("section", { class: "gl-pane gl-map-pane" }, title, aid, withAxes(map.root), ramp, readout));
 
   return (state) => {
     cell = state.cell;
@@ -55,37 +56,6 @@ function drawRouting(root, data, set) {
   };
 }
 
-/* What the map shows: the selected tokens, or the pinned one, or the content of all that are on show. */
-function subjectOf(data, { pinned, selection, part, role, channel }, member) {
-  const filter = { part, role, channel };
-  const only = (wanted) => member.map((shown, position) => (shown && wanted(position) ? 1 : 0));
-  if (selection !== null) {
-    const [start, end] = selection;
-    return {
-      key: JSON.stringify([selection, filter]),
-      position: null,
-      selected: true,
-      label: "the selected tokens",
-      title: ["Experts of the selected tokens"],
-      where: only((position) => position >= start && position < end),
-    };
-  }
-  if (pinned !== null) {
-    const where = new Uint8Array(data.nTokens);
-    where[pinned] = 1;
-    const token = element("span", { class: "gl-quote" }, data.quoted[pinned]);
-    return { key: `${pinned}`, position: pinned, label: "this token", title: ["Experts of the token ", token], where };
-  }
-  const label = filterWords(data, filter);
-  return {
-    key: JSON.stringify(filter),
-    position: null,
-    label,
-    title: [`Experts of ${label}`],
-    where: only((position) => data.sections[position] === 0),
-  };
-}
-
 function cellShade(data, [layer, expert]) {
   const weights = data.weightsFor([layer, expert]);
   return {
@@ -97,8 +67,4 @@ function cellShade(data, [layer, expert]) {
       `Weight for expert ${expert} of layer ${layer}: ${weights[position] ? weights[position].toFixed(3) : "not chosen"}.`,
     ],
   };
-}
-
-function axes(map) {
-  return element("div", { class: "gl-axes" }, element("span", { class: "gl-axis" }, "layer ↓   expert →"), map);
 }

@@ -1,5 +1,6 @@
 """What a strip of tokens needs of a trace: texts, messages, kinds of text, colours, as plain values and bytes."""
 
+from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
@@ -9,7 +10,7 @@ from gptoss_lab.analyses import routing
 from gptoss_lab.trace import Trace
 from gptoss_lab.views.kinds import LEGEND, RAW_THOUGHT, kind_of
 from gptoss_lab.views.plain_text import as_token, quoted
-from gptoss_lab.views.quantities import quantities
+from gptoss_lab.views.quantities import Quantity
 
 STRIP_STYLE = ("theme.css", "token_strip.css", "token_tip.css")
 
@@ -38,9 +39,9 @@ def conversation(trace: Trace) -> dict[str, Any]:
     }
 
 
-def colours(trace: Trace) -> list[dict[str, Any]]:
-    """What the strip can be coloured by (see `quantities`), values as float32 bytes."""
-    return [{**each._asdict(), "values": as_bytes(each.values, "<f4")} for each in quantities(trace)]
+def colours(quantities: Sequence[Quantity]) -> list[dict[str, Any]]:
+    """What the strip can be coloured by, values as float32 bytes."""
+    return [{**each._asdict(), "values": as_bytes(each.values, "<f4")} for each in quantities]
 
 
 def as_bytes(values: Any, dtype: str) -> bytes:

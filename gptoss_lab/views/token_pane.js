@@ -5,14 +5,15 @@ import { tokenTip } from "./token_tip.js";
 
 /* The token strip with its title, what its colours mean, and its tip: what the views of a trace have in common.
 
-   tokenPane(root, data, set) draws a conversation (see strip_data.js) at the end of `root`. It returns { strip, follow }:
+   tokenPane(root, data, set, { name, words }) draws a conversation (see strip_data.js) at the end of `root`; `name` is
+   what it is called, `words(position)` gives further lines for a token's tip; neither is needed. It returns { strip, follow }:
    follow(state, shade) brings it to a state { pinned, selection, part, role, channel, colour, layer }, and returns the
    positions on show, an array of 0 and 1. `shade`, where given, colours instead of `colour`: { title, aid(member),
    legend, weights, words(position) }. */
 
 export const PANE_STATE = ["pinned", "selection", "part", "role", "channel", "colour", "layer"];
 
-export function tokenPane(root, data, set) {
+export function tokenPane(root, data, set, { name = null, words = () => [] } = {}) {
   const title = element("h4");
   const aid = element("p", { class: "gl-aid" });
   const legend = element("div");
@@ -22,11 +23,12 @@ export function tokenPane(root, data, set) {
   let shade = null;
   let member = null;
   const strip = tokenStrip(data, {
-    onHover: (position, token) => tip.show(position, token, position === null ? [] : shade.words(position)),
+    onHover: (position, token) => tip.show(position, token, position === null ? [] : [...words(position), ...shade.words(position)]),
     onPin: (position) => set("pinned", position),
     onSelect: (range) => set("selection", range),
   });
-  const section = element("section", { class: "gl-pane gl-strip-pane" }, title, aid, legend, strip.root);
+  const called = name === null ? [] : [element("p", { class: "gl-name" }, name)];
+  const section = element("section", { class: "gl-pane gl-strip-pane" }, ...called, title, aid, legend, strip.root);
   root.append(section, tip.root);
 
   function follow(state, given = null) {
@@ -65,7 +67,7 @@ function shadeOf(data, { colour, layer }) {
   return {
     title: `Tokens by ${quantity.title}${where}`,
     aid: () => quantity.aid,
-    legend: rampLegend(quantity.faint_words, quantity.full_words, "not known"),
+    legend: rampLegend(quantity.faint_words, quantity.full_words, quantity.unknown),
     weights: quantity.weights(layer),
     words: (position) => [`${sentence(quantity.title)}: ${valueWords(quantity, position, layer)}${where}.`],
   };
@@ -73,8 +75,9 @@ function shadeOf(data, { colour, layer }) {
 
 function valueWords(quantity, position, layer) {
   const value = quantity.value(position, layer);
-  if (Number.isNaN(value)) return "not known";
-  return Number.isFinite(value) ? `${value.toPrecision(3)} ${quantity.unit}` : "every expert was chosen";
+  if (Number.isNaN(value)) return quantity.unknown;
+  if (!Number.isFinite(value)) return "every expert was chosen";
+  return `${Number.isInteger(value) ? value : value.toPrecision(3)} ${quantity.unit}`;
 }
 
 function sentence(words) {

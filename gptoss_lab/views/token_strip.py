@@ -1,31 +1,26 @@
-"""The token strip as a widget: what is pinned, selected, on show, and what the colours mean."""
+"""What every view with a token strip keeps: what is pinned, selected, on show, and what the colours mean."""
 
 from typing import Any
 
 import anywidget
 import traitlets
 
-from gptoss_lab.trace import Trace
-from gptoss_lab.views import front_end
-from gptoss_lab.views.strip_data import STRIP_STYLE, colours, conversation
+from gptoss_lab.views.strip_data import STRIP_STYLE
 
 PANE_STYLE = (*STRIP_STYLE, "token_pane.css")
 BY_CHANNEL = "channel"
 
 
 class TokenStrip(anywidget.AnyWidget):
-    """A trace's tokens, message by message.
+    """Tokens, message by message; its subclasses say what is drawn beside them.
 
     `pinned`: the pinned token's position, or None. `selection`: the selected (start, end), `end` exclusive, or None.
     `part` ("prompt" or "reply"), `role` and `channel`: only such tokens are on show; None lets all through. `colour`:
     "channel", or another of `colours`; `layer`: the layer that it is of, None for all together. All follow clicks and
     keys, and may be set.
 
-    `data` goes to the browser whole: the conversation and its colours (see `strip_data`).
+    `data` goes to the browser whole. All hold a conversation, its `quantities` (see `strip_data`) and `nLayers`.
     """
-
-    _esm = front_end.module("tokens_map.js")
-    _css = front_end.style(*PANE_STYLE)
 
     data = traitlets.Dict().tag(sync=True)
     pinned = traitlets.Int(None, allow_none=True).tag(sync=True)
@@ -38,16 +33,13 @@ class TokenStrip(anywidget.AnyWidget):
     colour = traitlets.Unicode(BY_CHANNEL).tag(sync=True)
     layer = traitlets.Int(None, allow_none=True).tag(sync=True)
 
-    def __init__(self, trace: Trace) -> None:
-        super().__init__(data=self._data(trace))
-
-    def show(self, trace: Trace) -> None:
-        """Shows another trace in place, with nothing pinned or left out."""
+    def _show(self, data: dict[str, Any]) -> None:
+        """Draws other data in place, with nothing pinned or left out."""
         with self.hold_sync():
             for name in ("pinned", "selection", "part", "role", "channel", "layer"):
                 setattr(self, name, None)
             self.colour = BY_CHANNEL
-            self.data = self._data(trace)
+            self.data = data
 
     @property
     def parts(self) -> list[tuple[str, str | None]]:
@@ -74,9 +66,6 @@ class TokenStrip(anywidget.AnyWidget):
     def layers(self) -> list[tuple[str, int | None]]:
         """What `layer` can be, (title, value)."""
         return [("all layers", None), *((f"layer {layer}", layer) for layer in range(self.data["nLayers"]))]
-
-    def _data(self, trace: Trace) -> dict[str, Any]:
-        return conversation(trace) | {"quantities": colours(trace), "nLayers": trace.n_layers}
 
     def _facet(self, name: str) -> list[tuple[str, str | None]]:
         return [("All", None), *((each["title"], each["name"]) for each in self.data["facets"][name])]
