@@ -4,6 +4,8 @@
     lab.views.attention(trace)      # what each token reads, head by head, and how much goes to the sink
     lab.views.tokens(trace)         # every token, its channel, probability and alternatives
     lab.views.compare(one, other)   # two traces side by side, or what lab.compare returned: flips, with their margins
+    lab.views.thoughts(thoughts)    # the branches of a thought lab, each with its tokens, steps and what was likely
+    lab.views.experts(trace)        # one expert: its load, its company, its tokens, and what it promotes
     lab.views.lens(trace)           # what the model would say next at each point of its layers
     lab.views.ask(model)            # a box to ask something else
 
@@ -17,9 +19,11 @@ if TYPE_CHECKING:
     from gptoss_lab.views.ask_box import ask as ask
     from gptoss_lab.views.attention_view import attention as attention
     from gptoss_lab.views.compare_view import compare as compare
+    from gptoss_lab.views.experts_view import experts as experts
     from gptoss_lab.views.lens_view import lens as lens
     from gptoss_lab.views.reply import reply_html as reply_html
     from gptoss_lab.views.routing_view import routing as routing
+    from gptoss_lab.views.thought_view import thoughts as thoughts
     from gptoss_lab.views.tokens_view import tokens as tokens
 
 _HOMES = {
@@ -27,7 +31,9 @@ _HOMES = {
     "tokens": "gptoss_lab.views.tokens_view",
     "compare": "gptoss_lab.views.compare_view",
     "attention": "gptoss_lab.views.attention_view",
+    "experts": "gptoss_lab.views.experts_view",
     "lens": "gptoss_lab.views.lens_view",
+    "thoughts": "gptoss_lab.views.thought_view",
     "ask": "gptoss_lab.views.ask_box",
     "reply_html": "gptoss_lab.views.reply",
 }

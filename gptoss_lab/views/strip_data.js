@@ -21,6 +21,7 @@ export function readConversation(data) {
     ...data,
     sections: array(Uint8Array, data.sections),
     breaks: new Set(array(Int32Array, data.breaks)),
+    marks: new Map([[nPrompt, "reply begins ▸"], ...(data.marks ?? [])]), // words before a token
     ids: array(Int32Array, data.ids),
     quantities: (data.quantities ?? []).map((quantity) => readQuantity(quantity, nTokens)),
     alternatives: readAlternatives(data.alternatives),

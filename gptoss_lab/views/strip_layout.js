@@ -1,20 +1,20 @@
 /* Where tokens stand: broken into rows of known height, so that only the rows in view need be drawn.
 
-   layOut(conversation, member, widthOf, room, markWidth) returns
+   layOut(conversation, member, widthOf, room, widthOfMark) returns
      rows: [{ top, height, block, title, positions, last }], a message's title row and then its lines of tokens; titles
        carry no positions, `last` marks a message's last row
      height: of all rows together, in pixels
      order: the positions on show; placeOf [pos]: where in `order` a position stands, or -1
      rowOf [pos]: number of its row, or -1; leftOf [pos]: pixels from the row's left edge
    `member` says which positions are on show, `widthOf(position)` how wide a token is, `room` how wide a line may be, and
-   `markWidth` how wide the mark before the reply's first token is. */
+   `widthOfMark(words)` how wide the words are that stand before a token. */
 
 const TITLE_HEIGHT = 26;
 const LINE_HEIGHT = 24;
 const FOOT = 8;
 
-export function layOut(conversation, member, widthOf, room, markWidth) {
-  const { nTokens, nPrompt, blocks, breaks } = conversation;
+export function layOut(conversation, member, widthOf, room, widthOfMark) {
+  const { nTokens, marks, blocks, breaks } = conversation;
   const rows = [];
   const order = [];
   const placeOf = new Int32Array(nTokens).fill(-1);
@@ -34,7 +34,7 @@ export function layOut(conversation, member, widthOf, room, markWidth) {
     let left = 0;
     for (let position = block.start; position < block.end; position++) {
       if (!member[position]) continue;
-      const mark = position === nPrompt ? markWidth : 0;
+      const mark = marks.has(position) ? widthOfMark(marks.get(position)) : 0;
       const width = Math.min(widthOf(position), room);
       if (line === null) addRow(number, true, TITLE_HEIGHT);
       if (line === null || (left > 0 && left + mark + width > room)) {

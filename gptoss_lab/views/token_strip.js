@@ -13,7 +13,6 @@ import { beyondRow, layOut, rowAt } from "./strip_layout.js";
    not: { left, top, width, height } in pixels, null where it is not on show; act() is called when that has changed. */
 
 const SECTIONS = ["content", "header", "control"];
-const MARK = "reply begins ▸";
 const MARK_MARGIN = 8;
 const BEYOND = 400; // pixels drawn above and below what is seen
 const LEFT = 16; // pixels of a row before its first token: border and padding
@@ -58,7 +57,7 @@ export function tokenStrip(conversation, { onHover, onPin, onSelect = () => {} }
     const room = strip.clientWidth - SIDES;
     if (room <= 0) return;
     if (layout?.room === room) return draw();
-    layout = { ...layOut(conversation, member, measure.token, room, measure.mark()), room };
+    layout = { ...layOut(conversation, member, measure.token, room, measure.mark), room };
     lines.style.height = `${layout.height}px`;
     drawn.clear();
     tokenOf.clear();
@@ -97,7 +96,8 @@ export function tokenStrip(conversation, { onHover, onPin, onSelect = () => {} }
     if (row.title) made.append(element("b", {}, block.title));
     if (row.title && block.note) made.append(element("span", { class: "gl-note" }, block.note));
     for (const position of row.positions) {
-      if (position === conversation.nPrompt) made.append(element("span", { class: "gl-begin" }, MARK));
+      const mark = conversation.marks.get(position);
+      if (mark) made.append(element("span", { class: "gl-begin" }, mark));
       made.append(drawToken(position));
     }
     return made;
@@ -112,6 +112,7 @@ export function tokenStrip(conversation, { onHover, onPin, onSelect = () => {} }
         id: `${name}-${position}`,
         "data-section": SECTIONS[conversation.sections[position]],
         "data-turn": position % 2 ? "odd" : "even",
+        "data-given": conversation.isGiven?.(position),
         "aria-posinset": position + 1,
         "aria-setsize": conversation.nTokens,
       },
@@ -300,7 +301,7 @@ function ruler(strip, { shown, sections }) {
       }
       return known.get(key);
     },
-    mark: () => width(MARK, (_, prose) => `600 11px ${prose}`) + MARK_MARGIN,
+    mark: (words) => width(words, (_, prose) => `600 11px ${prose}`) + MARK_MARGIN,
   };
 }
 

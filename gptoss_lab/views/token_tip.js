@@ -25,7 +25,7 @@ export function tokenTip(view, data) {
 export function sampledWords(data, position) {
   const probability = data.probability(position);
   const likely = probability === null ? "" : ` with probability ${percent(probability)}`;
-  if (position >= data.nPrompt) return `Sampled${likely}.`;
+  if (position >= data.nPrompt && !data.isGiven?.(position)) return `Sampled${likely}.`;
   return likely ? `Given; the model would have sampled it${likely}.` : "Given, not sampled.";
 }
 
