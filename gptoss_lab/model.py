@@ -7,6 +7,7 @@ Axes: batch, pos (new tokens), k_pos (all tokens so far), head, kv_head, d_head,
 import contextlib
 import contextvars
 from collections.abc import Callable, Iterator, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -27,9 +28,10 @@ from gptoss_lab.hooks import (
 )
 from gptoss_lab.ops import Precision, operations, torch_ops
 from gptoss_lab.rotary import RotaryTable
-from gptoss_lab.weights import LayerWeights, Weights
+from gptoss_lab.weights import LayerWeights, Weights, in_int8
 
 Tokens = Sequence[int] | Sequence[Sequence[int]] | Tensor
+Dense = Literal["int8"]
 FwdHooks = Sequence[tuple[NamesFilter, HookFunction]]
 
 CHUNK = 512
@@ -54,7 +56,12 @@ class Transformer:
         prompts are then read about twice as fast. The numba engine rounds only where 16 or more tokens meet a matrix:
         generating is no faster for it, and stays in float32.
 
-    Raises ValueError for an engine or a precision that there is not, or not on this machine.
+    dense: None runs attention's projections and the unembedding as they are stored; "int8" makes a copy of them in
+        eight bits, in blocks of 32 with a scale each (1.3 GB for gpt-oss-20b, made in some seconds), so that a
+        generated token takes about a third less time. What that costs, `gptoss_lab.experiments.rounding` tells. The
+        routers stay as stored, and `weights` too: what reads weights instead of running them sees the stored ones.
+
+    Raises ValueError for an engine, a precision or a kind of dense weights that there is not, or not on this machine.
     """
 
     def __init__(
@@ -64,16 +71,21 @@ class Transformer:
         engine: str | None = None,
         device: torch.device | str = "cpu",
         precision: Precision = "float32",
+        dense: Dense | None = None,
     ):
         self.config = config
         self.device = torch.device(device)
         self.engine = engine or ("numba" if self.device.type == "cpu" else "torch")
         if self.engine == "numba" and self.device.type != "cpu":
             raise ValueError(f"engine 'numba' runs on a CPU, not on {self.device}; choose engine='torch' there")
+        if dense not in (None, "int8"):
+            raise ValueError(f"dense weights run as stored (None) or in 'int8', not in {dense!r}")
+        self.dense = dense
         self.weights = weights.to(self.device)
+        self._running = in_int8(self.weights) if dense == "int8" else self.weights
         self.precision = precision
         self.ops = operations(self.engine, precision)
-        self._at_once = self.ops.layers_at_once(config, self.weights)
+        self._at_once = self.ops.layers_at_once(config, self._running)
         self._rotary = RotaryTable(config, self.device)
         # A variable of its own for every thread, so that one thread's hooks never see another's forward pass.
         self._hooks: contextvars.ContextVar[Registered] = contextvars.ContextVar("hooks")
@@ -115,8 +127,8 @@ class Transformer:
 
     def unembed(self, residual: Tensor) -> Tensor:
         """The logits that a residual stream [..., d_model] would give if it went straight to the end (a logit lens)."""
-        normalized = self.ops.rms_norm(residual, self.weights.final_norm, self.config.norm_eps)
-        return self._project(normalized, self.weights.unembedding)
+        normalized = self.ops.rms_norm(residual, self._running.final_norm, self.config.norm_eps)
+        return self._project(normalized, self._running.unembedding)
 
     def run_with_hooks(
         self, tokens: Tokens, fwd_hooks: FwdHooks, cache: KVCache | Sequence[KVCache] | None = None
@@ -164,7 +176,7 @@ class Transformer:
         """tokens [batch, pos] -> logits [batch, pos, d_vocab]."""
         positions = range(caches[0].length, caches[0].length + tokens.shape[1])
         hook = Listener(registered, positions, _so_far(caches, tokens)) if registered else SilentListener()
-        residual = hook("hook_embed", functional.embedding(tokens, self.weights.embedding).float())
+        residual = hook("hook_embed", functional.embedding(tokens, self._running.embedding).float())
         angles = self._rotary.at(positions)
         with Pass(caches, tokens.shape[1]) as forward_pass:
             forward_pass.note(tokens)
@@ -172,10 +184,10 @@ class Transformer:
                 residual = self._layers_at_once(residual, angles, forward_pass, hook, should_stop)
             else:
                 residual = self._layers(residual, angles, forward_pass, hook, should_stop)
-        normalized = self._norm("ln_final", residual, self.weights.final_norm, hook)
+        normalized = self._norm("ln_final", residual, self._running.final_norm, hook)
         if last_only:
             normalized = normalized[:, -1:].contiguous()
-        return self._project(normalized, self.weights.unembedding)
+        return self._project(normalized, self._running.unembedding)
 
     def _layers(
         self,
@@ -196,7 +208,7 @@ class Transformer:
         self, layer: int, residual: Tensor, angles: tuple[Tensor, Tensor], forward_pass: Pass, hook: Listener
     ) -> Tensor:
         """One layer: attention, then experts, each added to the residual stream [batch, pos, d_model]."""
-        weights = self.weights.layers[layer]
+        weights = self._running.layers[layer]
 
         residual = hook("hook_resid_pre", residual)
         x = self._norm("ln1", residual, weights.attn_norm, hook)
@@ -218,7 +230,7 @@ class Transformer:
         self, layer: int, x: Tensor, angles: tuple[Tensor, Tensor], forward_pass: Pass, hook: Listener
     ) -> Tensor:
         """Grouped-query attention with a sink in every head; even layers see a window."""
-        weights, d_head = self.weights.layers[layer], self.config.d_head
+        weights, d_head = self._running.layers[layer], self.config.d_head
 
         def heads(weight: Tensor, bias: Tensor) -> Tensor:
             return self._project(x, weight, bias).unflatten(-1, (-1, d_head))

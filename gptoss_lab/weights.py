@@ -10,8 +10,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from tqdm.auto import tqdm
 
-from gptoss_lab import mxfp4
+from gptoss_lab import int8, mxfp4
 from gptoss_lab.config import ModelConfig
 from gptoss_lab.mxfp4 import Mxfp4
 
@@ -92,6 +93,20 @@ def unpack(weights: Weights, dtype: torch.dtype = torch.float32) -> Weights:
 def _with_experts(weights: Weights, change: Callable[[Mxfp4 | Tensor], Mxfp4 | Tensor]) -> Weights:
     layers = tuple(replace(layer, gate_up=change(layer.gate_up), down=change(layer.down)) for layer in weights.layers)
     return replace(weights, layers=layers)
+
+
+def in_int8(weights: Weights) -> Weights:
+    """The same weights with attention's projections and the unembedding in eight bits: for operations alone, which take
+    an `Int8` where a tensor stands otherwise. Routers stay as they are, for their choices are sensitive.
+
+    Raises ValueError where a width is not a multiple of 32.
+    """
+    layers = []
+    for layer in tqdm(weights.layers, desc="dense weights to int8", unit="layer", delay=1):
+        encoded: dict[str, Any] = {name: int8.encode(getattr(layer, name)) for name in ("q", "k", "v", "o")}
+        layers.append(replace(layer, **encoded))
+    unembedding: Any = int8.encode(weights.unembedding)
+    return replace(weights, layers=tuple(layers), unembedding=unembedding)
 
 
 def random(config: ModelConfig, seed: int = 0, *, packed: bool = True, dtype: torch.dtype = torch.bfloat16) -> Weights:

@@ -18,7 +18,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from gptoss_lab import mxfp4
+from gptoss_lab import int8, mxfp4
+from gptoss_lab.int8 import Int8
 from gptoss_lab.mxfp4 import Mxfp4
 from gptoss_lab.ops import compile, numba_ops, products
 from gptoss_lab.ops.target import BFLOAT16_DOTS, INSTRUCTION_SET, LANES
@@ -98,7 +99,7 @@ def test_linear_takes_views() -> None:
 
 def test_what_cannot_be_read_is_refused() -> None:
     x = torch.randn(2, 8)
-    with pytest.raises(TypeError, match=r"MXFP4, bfloat16 or float32 .* not torch.float16"):
+    with pytest.raises(TypeError, match=r"MXFP4, int8 in blocks, bfloat16 or float32 .* not torch.float16"):
         numba_ops.linear(x, torch.randn(4, 8).half(), None)
     with pytest.raises(ValueError, match=r"\(4, 8\) are not contiguous"):
         numba_ops.linear(x, torch.randn(8, 4).T, None)
@@ -316,6 +317,9 @@ def test_nothing_is_written_to_weights_or_read_beyond_them(n_tokens: int, precis
             matrix, bias = experts.gate_up[0], experts.gate_up_bias[0]  # type: ignore[index]
             product = numba_ops.linear(guarded(x), guarded(matrix), guarded(bias))
             assert_near(product, oracles.linear(x, matrix, bias))
+    packed, x = int8.encode(torch.randn(37, 96)), torch.randn(n_tokens, 96)
+    product = numba_ops.linear(guarded(x), Int8(guarded(packed.values), guarded(packed.scales)), None)
+    assert_near(product, oracles.linear(x, int8.decode(packed), None))
 
 
 def test_a_mapped_file(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 comparison   compare: one run beside an edited one
 sweeping     sweep: the effect of every expert or head, one at a time
+rounding     rounding: what bfloat16, or dense weights in int8, cost in logits and in choices of experts
 
 On a thought, step by step:
 

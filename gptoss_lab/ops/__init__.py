@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gptoss_lab.config import ModelConfig
+from gptoss_lab.int8 import Int8
 from gptoss_lab.weights import LayerWeights, Weights
 
 ENGINES = ("numba", "torch")
@@ -78,7 +79,7 @@ class Operations(Protocol):
         """x / sqrt(mean(x^2) + eps) * gain over the last axis (arXiv 1910.07467)."""
         ...
 
-    def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None, precision: Precision = "float32") -> Tensor:
+    def linear(self, x: Tensor, weight: Tensor | Int8, bias: Tensor | None, precision: Precision = "float32") -> Tensor:
         """x [..., in] times weight [out, in], plus bias [out]. Few vectors need not be rounded."""
         ...
 

@@ -10,7 +10,9 @@ from gptoss_lab.ops.compile import Kernel, device, inner_loop, job_reader
 from gptoss_lab.ops.formats import (
     BFLOAT16,
     FLOAT32,
+    INT8,
     MXFP4,
+    SCALED,
     SCALES,
     STEP,
     add_products,
@@ -19,6 +21,7 @@ from gptoss_lab.ops.formats import (
     copy_ends,
     element,
     load_scales,
+    load_scales_of_int8,
     load_words,
     row_bytes,
     scale_bytes,
@@ -87,7 +90,7 @@ def vector_floats(format: int, n_in: int) -> int:
 
 def most_vector_floats(n_in: int) -> int:
     """The same for any format."""
-    return max(_length(format, n_in) for format in (FLOAT32, BFLOAT16, MXFP4))
+    return max(_length(format, n_in) for format in (FLOAT32, BFLOAT16, INT8, MXFP4))
 
 
 def scratch_floats(n_threads: int) -> int:
@@ -180,6 +183,8 @@ def _chunk(job, group, row, vectors, own):
         n, x = min(_BLOCK, end - first), vectors + 4 * first * length
         if job.format == MXFP4:
             _sums_mxfp4(weights, width, scales, scale_width, ends, n_rows, x, 4 * length, n, own)
+        elif job.format == INT8:
+            _sums_int8(weights, width, scales, scale_width, ends, n_rows, x, 4 * length, n, own)
         elif job.format == BFLOAT16:
             _sums_bfloat16(weights, width, scales, scale_width, ends, n_rows, x, 4 * length, n, own)
         else:
@@ -190,7 +195,7 @@ def _chunk(job, group, row, vectors, own):
 
 def _make_sums(format):
     """The sums of a chunk, for weights of one format."""
-    scaled = format == MXFP4
+    load_factors = load_scales_of_int8 if format == INT8 else load_scales
 
     def make_tile(n_columns):
         n = _ROWS * n_columns
@@ -198,9 +203,9 @@ def _make_sums(format):
         @device
         def add_step(totals, weights, row_bytes, scales, scale_bytes, x, stride):
             words = load_words(weights, row_bytes, _ROWS)
-            if scaled:
+            if format in SCALED:
                 products = add_products(zeros(n), words, x, stride, format)
-                return add_scaled(totals, products, load_scales(scales, scale_bytes, _ROWS))
+                return add_scaled(totals, products, load_factors(scales, scale_bytes, _ROWS))
             return add_products(totals, words, x, stride, format)
 
         @inner_loop
@@ -249,7 +254,7 @@ def _make_sums(format):
     return sums_of
 
 
-_sums_mxfp4, _sums_bfloat16, _sums_float32 = _make_sums(MXFP4), _make_sums(BFLOAT16), _make_sums(FLOAT32)
+_sums_mxfp4, _sums_int8, _sums_bfloat16, _sums_float32 = map(_make_sums, (MXFP4, INT8, BFLOAT16, FLOAT32))
 
 
 @device

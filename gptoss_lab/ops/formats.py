@@ -1,8 +1,8 @@
 """How weights lie in memory, and the order in which vectors must lie to meet them.
 
-All weights are read as vectors of 32-bit words: a step is LANES words. A word holds 8 weights of MXFP4, 2 of bfloat16
-or 1 of float32. A step comes out as so many vectors, and the elements that are to meet the weights are put in the order
-in which these come, which is called spread. In a last step of fewer words the vectors are as much shorter.
+All weights are read as vectors of 32-bit words: a step is LANES words. A word holds 8 weights of MXFP4, 4 of int8, 2
+of bfloat16 or 1 of float32. A step comes out as so many vectors, and the elements that are to meet the weights are put
+in the order in which these come, which is called spread. In a last step of fewer words the vectors are as much shorter.
 """
 
 import struct
@@ -18,6 +18,7 @@ from gptoss_lab.ops.compile import device
 from gptoss_lab.ops.simd import get_byte, set_byte
 from gptoss_lab.ops.target import INSTRUCTION_SET, LANES
 from gptoss_lab.ops.vectors import (
+    F32,
     FLOATS,
     HALVES,
     I8,
@@ -40,7 +41,7 @@ from gptoss_lab.ops.vectors import (
 )
 
 # Formats, named by the number of weights in a word.
-FLOAT32, BFLOAT16, MXFP4 = 1, 2, 8
+FLOAT32, BFLOAT16, INT8, MXFP4 = 1, 2, 4, 8
 
 PAIRS = 16
 """Another order of elements, besides the spread ones: as they come, two to a word, rounded to bfloat16."""
@@ -48,7 +49,8 @@ PAIRS = 16
 STEP = 4 * LANES
 """Bytes of a row that are read at a time."""
 SCALES = LANES // 4
-"""Scales (bytes, MXFP4) that belong to them."""
+"""Bytes of scales that belong to them: one for 32 weights of MXFP4, two for 32 of int8."""
+SCALED = INT8, MXFP4
 
 
 @device
@@ -58,7 +60,7 @@ def row_bytes(format, n_in):
 
 @device
 def scale_bytes(format, n_in):
-    return n_in // 32 if format == MXFP4 else 0
+    return n_in // 32 if format == MXFP4 else n_in // 16 if format == INT8 else 0
 
 
 @device
@@ -123,6 +125,21 @@ def load_scales(builder, address, stride, n):
     return array_of(builder, rows)
 
 
+@emitted_sized(tile_of, types.int64, types.int64)
+def load_scales_of_int8(builder, address, stride, n):
+    """The same for int8, whose scales are bfloat16, each for 8 words."""
+    into_upper_half = ir.Constant(INTS, [16 - 16 * (lane // 8) for lane in range(LANES)])
+    if LANES == 4:  # half a block, the second one too
+        address = builder.and_(address, I64(-2))
+    rows = []
+    for i in range(n):
+        raw = load_from(builder, address, I32 if LANES == 16 else I16, stride, i, align=1)
+        scales = splat_of(builder, raw if LANES == 16 else builder.zext(raw, I32), INTS)
+        shifted = builder.and_(builder.shl(scales, into_upper_half), constant(INTS, 0xFFFF0000))
+        rows.append(builder.bitcast(shifted, FLOATS))
+    return array_of(builder, rows)
+
+
 @intrinsic(prefer_literal=True)
 def add_products(typingctx, sums, words, x, stride, format):
     """sums[i, j] + the products of row i's step of weights, unscaled, and vector j's; vectors are `stride` apart."""
@@ -162,7 +179,7 @@ def store_weights(typingctx, address, width, words, scales, format):
     def codegen(context, builder, _, values):
         scale = builder.extract_value(values[3], 0)
         for which, weights in enumerate(_weights(builder, builder.extract_value(values[2], 0), format.literal_value)):
-            if format.literal_value == MXFP4:
+            if format.literal_value in SCALED:
                 weights = builder.fmul(weights, scale)
             stride = builder.mul(values[1], I64(4))
             builder.store(weights, pointer(builder, values[0], FLOATS, stride, which), align=4)
@@ -181,6 +198,11 @@ def store_pairs(typingctx, address, weights, scales, format):
             words = load_from(builder, weights, INTS, align=1)
             builder.store(words, pointer(builder, to, INTS), align=4)
             return context.get_dummy_value()
+        if format.literal_value == INT8:
+            for block in range(SCALES // 2):
+                words = _pairs_of_int8(builder, weights, scales, block)
+                builder.store(words, pointer(builder, to, FLOATS, I64(STEP), block), align=4)
+            return context.get_dummy_value()
         for block in range(SCALES):
             codes = load_from(builder, weights, ir.VectorType(I8, LANES), I64(LANES), block, align=1)
             scale = load_from(builder, scales, I8, I64(1), block, align=1)
@@ -189,6 +211,18 @@ def store_pairs(typingctx, address, weights, scales, format):
         return context.get_dummy_value()
 
     return signature(types.void, types.int64, types.int64, types.int64, format), codegen
+
+
+def _pairs_of_int8(builder: ir.IRBuilder, weights: Any, scales: Any, block: int) -> Any:
+    """A block of int8, scaled, as two bfloat16 in each lane."""
+    raw = builder.zext(load_from(builder, scales, I16, I64(2), block, align=1), I32)
+    scale = splat_of(builder, builder.bitcast(builder.shl(raw, I32(16)), F32), FLOATS)
+    halves = []
+    for half in range(2):
+        values = load_from(builder, weights, ir.VectorType(I8, LANES), I64(LANES), 2 * block + half, align=1)
+        halves.append(builder.fmul(builder.sitofp(builder.sext(values, INTS), FLOATS), scale))
+    name = "llvm.x86.avx512bf16.cvtne2ps2bf16.512"
+    return builder.bitcast(call_bfloat16(builder, name, HALVES, halves[1], halves[0]), FLOATS)
 
 
 def _pairs_of_e2m1(builder: ir.IRBuilder, codes: Any, scale: Any) -> Any:
@@ -218,6 +252,9 @@ def _weights(builder: ir.IRBuilder, words: Any, format: int) -> list:
         return [builder.bitcast(words, FLOATS)]
     if format == BFLOAT16:
         return _bfloat16(builder, words)
+    if format == INT8:
+        highest = [builder.shl(words, constant(INTS, 24 - 8 * which)) for which in range(4)]
+        return [builder.sitofp(builder.ashr(value, constant(INTS, 24)), FLOATS) for value in highest]
     if _IN_LANES_OF_128_BITS:
         return _e2m1_by_bytes(builder, words)
     digits = [builder.lshr(words, constant(INTS, 4 * which)) for which in range(8)]

@@ -7,6 +7,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from gptoss_lab.int8 import Int8
 from gptoss_lab.ops import Context, Precision, attention_kernels, products, row_kernels
 from gptoss_lab.ops.attention_kernels import Attention
 from gptoss_lab.ops.compile import prepare
@@ -51,7 +52,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return out
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None, precision: Precision = "float32") -> Tensor:
+def linear(x: Tensor, weight: Tensor | Int8, bias: Tensor | None, precision: Precision = "float32") -> Tensor:
     x, matrix = _float32(x), stored(weight, bias)
     n = x.numel() // matrix.n_in
     out = torch.empty(*x.shape[:-1], matrix.n_out)

@@ -14,6 +14,7 @@ from gptoss_lab.ops.compile import Kernel, device, inner_loop, job_reader
 from gptoss_lab.ops.formats import (
     BFLOAT16,
     FLOAT32,
+    INT8,
     MXFP4,
     PAIRS,
     SCALES,
@@ -21,6 +22,7 @@ from gptoss_lab.ops.formats import (
     are_last,
     copy_ends,
     load_scales,
+    load_scales_of_int8,
     load_words,
     place,
     row_bytes,
@@ -225,10 +227,16 @@ def _add_chunk(job, row, panels, sums, decoded, ends):
                     _pairs_of_mxfp4(
                         weights, bytes_a_row, scales, scale_bytes_a_row, k, last, word // step, n, decoded, ends
                     )
+                elif job.format == INT8:
+                    _pairs_of_int8(
+                        weights, bytes_a_row, scales, scale_bytes_a_row, k, last, word // step, n, decoded, ends
+                    )
                 else:
                     _pairs_of_bfloat16(weights, bytes_a_row, 0, 0, k, last, word // step, n, decoded, ends)
             elif job.format == MXFP4:
                 _decode_mxfp4(weights, bytes_a_row, scales, scale_bytes_a_row, k, last, word // step, n, decoded, ends)
+            elif job.format == INT8:
+                _decode_int8(weights, bytes_a_row, scales, scale_bytes_a_row, k, last, word // step, n, decoded, ends)
             elif job.format == BFLOAT16:
                 _decode_bfloat16(weights, bytes_a_row, 0, 0, k, last, word // step, n, decoded, ends)
             else:
@@ -261,6 +269,8 @@ def _make_decode(format, pairs):
             store_pairs(to, weights, scales, format)
         elif format == MXFP4:
             store_weights(to, width, load_words(weights, 0, 1), load_scales(scales, 0, 1), format)
+        elif format == INT8:
+            store_weights(to, width, load_words(weights, 0, 1), load_scales_of_int8(scales, 0, 1), format)
         else:
             store_weights(to, width, load_words(weights, 0, 1), zeros(1), format)
 
@@ -289,8 +299,8 @@ def _make_decode(format, pairs):
     return decode
 
 
-_decode_mxfp4, _decode_bfloat16, _decode_float32 = (
-    _make_decode(format, False) for format in (MXFP4, BFLOAT16, FLOAT32)
+_decode_mxfp4, _decode_int8, _decode_bfloat16, _decode_float32 = (
+    _make_decode(format, False) for format in (MXFP4, INT8, BFLOAT16, FLOAT32)
 )
 
 
@@ -315,7 +325,7 @@ def _make_multiply(n_columns, pairs):
 
 _multiply_one, _multiply_two = _make_multiply(1, False), _make_multiply(2, False)
 
-_pairs_of_mxfp4, _pairs_of_bfloat16 = (_make_decode(format, True) for format in (MXFP4, BFLOAT16))
+_pairs_of_mxfp4, _pairs_of_int8, _pairs_of_bfloat16 = (_make_decode(format, True) for format in (MXFP4, INT8, BFLOAT16))
 _multiply_one_pairs, _multiply_two_pairs = _make_multiply(1, True), _make_multiply(2, True)
 
 

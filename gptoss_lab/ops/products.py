@@ -10,10 +10,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from gptoss_lab.int8 import Int8
 from gptoss_lab.mxfp4 import Mxfp4
 from gptoss_lab.ops import Precision, dot_kernels, panel_kernels
 from gptoss_lab.ops.dot_kernels import Dots
-from gptoss_lab.ops.formats import BFLOAT16, FLOAT32, MXFP4, PAIRS
+from gptoss_lab.ops.formats import BFLOAT16, FLOAT32, INT8, MXFP4, PAIRS, scale_bytes
 from gptoss_lab.ops.panel_kernels import Packing, Product
 from gptoss_lab.ops.target import LANES
 from gptoss_lab.ops.threads import launch, lock, scratch, threads
@@ -41,7 +42,7 @@ class Matrices(NamedTuple):
         rows = i * self.n_out
         return self._replace(
             weights=self.weights + rows * self.n_in * 4 // self.format,
-            scales=self.scales + rows * self.n_in // 32,
+            scales=self.scales + rows * scale_bytes(self.format, self.n_in),
             bias=self.bias and self.bias + 4 * rows,
         )
 
@@ -66,7 +67,7 @@ class Rows(NamedTuple):
         return Rows(self.data, self.places + 8 * i) if self.places else Rows(self.data + 4 * i * n)
 
 
-def stored(weight: Tensor | Mxfp4, bias: Tensor | None) -> Matrices:
+def stored(weight: Tensor | Mxfp4 | Int8, bias: Tensor | None) -> Matrices:
     """weight: [..., n_out, n_in]; bias: float32 [..., n_out].
 
     Raises TypeError for a type that no kernel reads, ValueError for weights that are not contiguous.
@@ -74,10 +75,14 @@ def stored(weight: Tensor | Mxfp4, bias: Tensor | None) -> Matrices:
     n_out, n_in = weight.shape[-2:]
     if isinstance(weight, Mxfp4):
         format, weights, scales = MXFP4, address_of(weight.blocks), address_of(weight.scales)
+    elif isinstance(weight, Int8):
+        format, weights, scales = INT8, address_of(weight.values), address_of(weight.scales)
     elif weight.dtype in _FORMATS:
         format, weights, scales = _FORMATS[weight.dtype], address_of(weight), 0
     else:
-        raise TypeError(f"weights are MXFP4, bfloat16 or float32 for the numba engine, not {weight.dtype}")
+        raise TypeError(
+            f"weights are MXFP4, int8 in blocks, bfloat16 or float32 for the numba engine, not {weight.dtype}"
+        )
     return Matrices(format, weights, scales, 0 if bias is None else address_of(bias), n_out, n_in)
 
 

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gptoss_lab import mxfp4
+from gptoss_lab import int8, mxfp4
 from gptoss_lab.config import ModelConfig
+from gptoss_lab.int8 import Int8
 from gptoss_lab.mxfp4 import Mxfp4
 from gptoss_lab.ops import Context, Precision, fused_attention
 from gptoss_lab.weights import LayerWeights, Weights
@@ -25,7 +26,9 @@ def rms(x: Tensor, eps: float) -> Tensor:
     return (x.square().mean(dim=-1, keepdim=True) + eps).sqrt()
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None, precision: Precision = "float32") -> Tensor:
+def linear(x: Tensor, weight: Tensor | Int8, bias: Tensor | None, precision: Precision = "float32") -> Tensor:
+    if isinstance(weight, Int8):
+        weight = int8.decode(weight)
     return functional.linear(_rounded(x, precision), weight.to(x.dtype), bias)
 
 
