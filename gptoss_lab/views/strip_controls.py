@@ -25,19 +25,28 @@ class StripControls(ipywidgets.VBox):
         super().__init__([controls_row(*(self.by_name[name] for name in row)) for row in rows])
         self.refresh()
         for name, control in self.by_name.items():
-            traitlets.link((strip, name), (control, "value"))
+            traitlets.link((strip, name), (control, "value"), transform=(_wrapped, _unwrapped))
         strip.observe(self._offer_layers, "colour")
 
     def refresh(self) -> None:
         """To be called when the strip shows another trace."""
         for name, control in self.by_name.items():
-            control.options = getattr(self._strip, f"{name}s")
-            control.value = getattr(self._strip, name)
+            control.options = [(title, _wrapped(value)) for title, value in getattr(self._strip, f"{name}s")]
+            control.value = _wrapped(getattr(self._strip, name))
         self._offer_layers()
 
     def _offer_layers(self, _: object = None) -> None:
         layered = any(each["name"] == self._strip.colour and each["layered"] for each in self._strip.data["quantities"])
         self.by_name["layer"].disabled = not layered
+
+
+# For ipywidgets None means that nothing is chosen, and here it is a choice.
+def _wrapped(value: Any) -> tuple[Any]:
+    return (value,)
+
+
+def _unwrapped(value: tuple[Any]) -> Any:
+    return value[0]
 
 
 def exported_controls(strip: TokenStrip) -> list[dict[str, Any]]:
