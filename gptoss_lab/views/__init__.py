@@ -1,9 +1,11 @@
 """Views: what people see of a trace or a reply. They compute nothing and trust no text.
 
+    lab.views.routing(trace)        # which experts each token went to; .to_html(path) is the same as one offline file
     lab.views.attention(trace)      # what each token reads, head by head, and how much goes to the sink
     lab.views.tokens(trace)         # every token, its channel, probability and alternatives
     lab.views.compare(one, other)   # two traces side by side, or what lab.compare returned: flips, with their margins
     lab.views.thoughts(thoughts)    # the branches of a thought lab, each with its tokens, steps and what was likely
+    lab.views.experts(trace)        # one expert: its load, its company, its tokens, and what it promotes
     lab.views.lens(trace)           # what the model would say next at each point of its layers
     lab.views.ask(model)            # a box to ask something else
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from gptoss_lab.views.ask_box import ask as ask
     from gptoss_lab.views.attention_view import attention as attention
     from gptoss_lab.views.compare_view import compare as compare
+    from gptoss_lab.views.experts_view import experts as experts
     from gptoss_lab.views.lens_view import lens as lens
     from gptoss_lab.views.reply import reply_html as reply_html
     from gptoss_lab.views.routing_view import routing as routing
@@ -28,6 +31,7 @@ _HOMES = {
     "tokens": "gptoss_lab.views.tokens_view",
     "compare": "gptoss_lab.views.compare_view",
     "attention": "gptoss_lab.views.attention_view",
+    "experts": "gptoss_lab.views.experts_view",
     "lens": "gptoss_lab.views.lens_view",
     "thoughts": "gptoss_lab.views.thought_view",
     "ask": "gptoss_lab.views.ask_box",

@@ -10,7 +10,7 @@ from gptoss_lab.views import front_end
 from gptoss_lab.views.lens_data import lens_data
 from gptoss_lab.views.strip_data import STRIP_STYLE
 
-STYLE = (*STRIP_STYLE, "lens_grid.css")
+STYLE = (*STRIP_STYLE, "bars.css", "lens_grid.css")
 
 COLOURS = [
     ("probability of the guess", "probability"),

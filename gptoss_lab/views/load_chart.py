@@ -3,13 +3,12 @@
 import json
 from typing import Any
 
-import anywidget
 import ipywidgets
 import plotly.graph_objects as go
 
 from gptoss_lab.trace import Trace
-from gptoss_lab.views import front_end
 from gptoss_lab.views.controls import controls_row, toggle_buttons
+from gptoss_lab.views.figure import Figure, Fit
 from gptoss_lab.views.heading import heading_html
 from gptoss_lab.views.load_figure import ALL_LAYERS, LAYOUT, MEASURES, LoadFigure
 
@@ -26,9 +25,8 @@ class LoadChart(ipywidgets.VBox):
         self.layer = ipywidgets.Dropdown(description="Layer", style={"description_width": "initial"})
         self.measure = toggle_buttons("Measure", MEASURES)
         self.heading = ipywidgets.HTML()
-        self.figure = _Figure(layout=LAYOUT)
-        self.figure._config = {"responsive": True, "displayModeBar": False}  # plotly has no public way to set it
-        super().__init__([self.heading, controls_row(self.layer, self.measure), self.figure, _Fit()])
+        self.figure = Figure(layout=LAYOUT)
+        super().__init__([self.heading, controls_row(self.layer, self.measure), self.figure, Fit()])
         self.add_class("gptoss")
         self.add_class("gl-load")
         self.show(trace)
@@ -65,15 +63,3 @@ class LoadChart(ipywidgets.VBox):
                 bars.y = heights
             self.figure.update_layout(self._drawn.changes(*choice))
         self.heading.value = heading_html(TITLE, self._drawn.aid(*choice), "h4")
-
-
-class _Figure(go.FigureWidget):
-    """Brings its style sheet along."""
-
-    _css = front_end.style("theme.css", "load_chart.css")
-
-
-class _Fit(anywidget.AnyWidget):
-    """Draws nothing, and keeps the figure as wide as its place."""
-
-    _esm = front_end.module("fit.js")
