@@ -136,6 +136,17 @@ def test_experts_promote_the_letters_that_were_planted(routing: Model) -> None:
     assert tuple(table.loc[table.logit.idxmax(), ["component", "layer"]]) == ("expert", 2)
 
 
+def test_an_experts_output_is_taken_before_it_is_weighed(model: Model) -> None:
+    trace, weights = model.trace(list(range(60)), record=("experts",)), model.transformer.weights
+    table = contributions.promoted_by_expert(trace, weights, 1, 4, 3)
+    served = [(place, rank) for place, rank in np.ndindex(60, 2) if trace.expert_indices[1, place, rank] == 4]
+    outputs = [trace.expert_out[1][place] / trace.topk_weights[1][place] for place in served]
+    expected = contributions.promoted(weights, np.mean(outputs, axis=0), 3)
+    assert table.tokens.iloc[0] == len(served) > 3
+    assert table.token.tolist() == expected.token.tolist()
+    np.testing.assert_allclose(table.score, expected.score, rtol=1e-4)
+
+
 def test_an_expert_that_served_nobody_has_no_rows(routing: Model) -> None:
     trace = routing.trace("77777", record=ALL)
     idle = next(expert for expert in range(8) if expert not in trace.expert_indices[0])

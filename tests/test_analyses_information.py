@@ -109,7 +109,8 @@ def test_pieces_are_exchanged_whole_and_within_tokens_alike() -> None:
     assert table.information[0] == pytest.approx(1)
     np.testing.assert_allclose(table.control, 1)  # whatever document has which label, the expert knows it
     tokens = np.tile([0, 1], 20)
-    alone = routing.mutual_information(tokens[None], tokens, given=tokens, permutations=5)
+    experts = np.random.default_rng(0).integers(4, size=(1, 40))
+    alone = routing.mutual_information(experts, tokens, given=tokens, permutations=5)
     assert alone.information[0] == 0 == alone.entropy[0]
     assert (alone.control == 0).all()
 
