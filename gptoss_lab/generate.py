@@ -138,13 +138,14 @@ class Sampler:
         # numpy: a large vocabulary would wake torch's thread pool, which then competes with the kernels' for a while.
         values = logits.detach().reshape(-1).cpu().numpy().astype(np.float64)
         logprobs = _log_softmax(values)
-        token = int(values.argmax()) if self._temperature == 0 else self._sample(values)
+        token = int(values.argmax()) if self._temperature == 0 else self._sample(logprobs)
         if not self._n_alternatives:
             return Sampled(token, float(logprobs[token]))
         return Sampled(token, float(logprobs[token]), likeliest(logprobs, self._n_alternatives), entropy_of(logprobs))
 
-    def _sample(self, logits: NDArray[np.float64]) -> int:
-        probabilities = np.exp(_log_softmax(logits / self._temperature))
+    def _sample(self, logprobs: NDArray[np.float64]) -> int:
+        # At temperature 1, a softmax more would change nothing.
+        probabilities = np.exp(logprobs if self._temperature == 1 else _log_softmax(logprobs / self._temperature))
         if self._top_p == 1:
             return _index_at(probabilities, self._random.random())
         order = np.argsort(-probabilities, kind="stable")

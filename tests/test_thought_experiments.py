@@ -2,32 +2,39 @@
 
 import math
 import re
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pandas as pd
 import pytest
-from small import BYTES
+from small import BYTES, SMALL
 
 import gptoss_lab as lab
 from gptoss_lab import edits, planted
+from gptoss_lab import weights as weights_module
 from gptoss_lab.experiments.adding_mistakes import mistakes
 from gptoss_lab.experiments.corruption import corrupt
 from gptoss_lab.experiments.early_answering import forced, forced_answer
 from gptoss_lab.experiments.intervals import bootstrap_mean, wilson
+from gptoss_lab.experiments.receiving import receiver_heads
 from gptoss_lab.experiments.resampling import resample
+from gptoss_lab.experiments.step_routing import kind_of_step, routing_by_channel, routing_by_step
+from gptoss_lab.experiments.suppressing import suppress
 from gptoss_lab.experiments.thinking import thinking_of
-from gptoss_lab.harmony import Span
+from gptoss_lab.harmony import Span, StreamParser
 from gptoss_lab.model import Transformer
 from gptoss_lab.reply import Reply
-from gptoss_lab.segments import segments
+from gptoss_lab.segments import Segment, segments
 from gptoss_lab.session import Model
 
 TRUTH = planted.build("answer").truth
 KEPT = TRUTH.kept_sentence + 1
 """The step that decides the answer, counted from 1."""
 
-force, err, redraw = (partial(experiment, progress=False) for experiment in (forced_answer, mistakes, resample))
+force, err, redraw, hide = (
+    partial(experiment, progress=False) for experiment in (forced_answer, mistakes, resample, suppress)
+)
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +46,13 @@ def answering() -> Model:
 @pytest.fixture(scope="module")
 def reply(answering: Model) -> Reply:
     return answering.chat("Which?", temperature=1.0, seed=5, max_new_tokens=60)
+
+
+@pytest.fixture(scope="module")
+def rambling() -> Model:
+    """Random weights: everything depends on everything."""
+    config = replace(SMALL, d_vocab=264, n_layers=2, n_ctx=512)
+    return Model(Transformer(config, weights_module.random(config, seed=7), "torch"), BYTES, "rambling")
 
 
 def implied(thought: str) -> str | None:
@@ -193,10 +207,134 @@ def test_who_says_the_same_again_takes_nothing_away(answering: Model, reply: Rep
     assert table.different.between(12, 20).all()  # nine digits in ten are others
 
 
+# Suppressed attention
+
+
+def test_what_nobody_looks_at_changes_the_answer_alone(answering: Model, reply: Reply) -> None:
+    table = suppress(answering, reply, progress=False)
+    matrix = table.pivot(index="on", columns="step", values="kl")
+    assert matrix.shape == (5, 5)
+    influence = {(step, on) for on in matrix.index for step in matrix.columns if matrix.loc[on, step] > 1e-6}
+    assert influence == {(KEPT, 6)}  # the answer counts as the sixth
+    assert matrix.loc[6, KEPT] == pytest.approx(math.log(10) / 2, rel=0.01)  # of its two tokens, one is drawn anew
+    assert table[table.on == 6].on_text.tolist() == [reply.text] * 5
+    assert matrix.isna().sum().sum() == 10  # no step changes itself, or an earlier one
+    assert (table.low <= table.kl + 1e-9).all()
+    assert (table.kl <= table.high + 1e-9).all()
+
+
+def test_suppressing_is_knocking_out_and_reading_again(rambling: Model) -> None:
+    tokens = rambling.tokenizer.encode(
+        "<|channel|>analysis<|message|>One. Two is. 3?<|end|><|start|>assistant<|channel|>final<|message|>4<|return|>",
+        allowed_special="all",
+    )
+    reply = rambling.chat("Hi", max_new_tokens=1)
+    spans = StreamParser(rambling.tokenizer, messages_so_far=2)
+    for token in tokens:
+        spans.push(token)
+    reply = replace(reply, tokens=tokens, spans=spans.spans, messages=spans.messages)
+    table = suppress(rambling, reply, renormalise=True, progress=False)
+    steps = thinking_of(rambling, reply).steps
+    ids = [*reply.prompt_tokens, *tokens]
+    before = rambling(ids)[0].double().log_softmax(-1)
+    for step in steps:
+        edit = edits.knock_out_attention(slice(step.stop, None), slice(step.start, step.stop), renormalise=True)
+        with rambling.edit(edit):
+            after = rambling(ids)[0].double().log_softmax(-1)
+        moved = (before.exp() * (before - after)).sum(-1)
+        for row in table[table.step == step.number].itertuples():
+            of_target = steps[row.on - 1] if row.on <= len(steps) else None
+            start, stop = (of_target.start, of_target.stop) if of_target else (len(ids) - 2, len(ids))
+            assert row.kl == pytest.approx(float(moved[start - 1 : stop - 1].mean()), abs=1e-5)
+            assert row.n == stop - start
+
+
+# Receiver heads
+
+
+def test_the_head_that_reads_receives(answering: Model, reply: Reply) -> None:
+    table = receiver_heads(answering, reply)
+    assert list(table.columns) == ["layer", "head", "kurtosis", "low", "high", "sink", "step", "text", "score", "n"]
+    best = table.iloc[0]
+    assert (best.layer, best["head"]) == TRUTH.reader
+    assert best.step == KEPT
+    assert best.score == pytest.approx(1 / 4, abs=1e-3)  # all of it, on one of the step's four tokens
+    assert best["kurtosis"] == pytest.approx(0.25, abs=1e-3)  # the most that five can have
+    positions = np.arange(len(reply.prompt_tokens), len(reply.prompt_tokens) + len(reply.tokens))
+    truth = TRUTH.attention([*reply.prompt_tokens, *reply.tokens])
+    thought = [
+        n
+        for n, span in zip(positions, reply.spans, strict=True)
+        if span.channel == "analysis" and span.section == "content"
+    ]
+    for row in table.itertuples():
+        rests = 1 - truth[row.layer, row.head][thought].sum(axis=-1).mean()
+        assert row.sink == pytest.approx(rests, abs=1e-3)
+    blank = table[(table.layer == 0) & (table["head"] == 1)].iloc[0]
+    bare = receiver_heads(answering, reply, without_sink=True)
+    without = bare[(bare.layer == 0) & (bare["head"] == 1)].iloc[0]
+    assert without.score > blank.score  # what the sink took is shared out
+    far = receiver_heads(answering, reply, distance=4)
+    assert set(far.n) == {2}
+    assert far["kurtosis"].isna().all()  # of two steps there is none
+
+
+# Routing by step
+
+
+def test_classes_of_tokens_go_to_their_experts(answering: Model, reply: Reply) -> None:
+    table = routing_by_step(answering, reply, seed=1)
+    assert set(table.kind) == {"other", "answering"}
+    assert table.groupby(["kind", "layer"]).share.sum().to_numpy() == pytest.approx(2)
+    expert = TRUTH.expert_of_class
+    row = table[(table.kind == "other") & (table.layer == 1)].set_index("expert")
+    assert row.share[expert["digit"]] == pytest.approx(0.25, abs=0.01)  # "Keep ", "4", " safe", ".\n"
+    assert row.share[expert["letter"]] == pytest.approx(0.5, abs=0.01)
+    assert row.n.unique() == [5]
+    last = table[(table.kind == "answering") & (table.layer == 1)].set_index("expert")
+    assert last.share[expert["digit"]] == 1
+    assert last.share[expert["digit"]] >= last.control_high[expert["digit"]]
+    by_step = routing_by_step(answering, reply, label=lambda step: f"step {step.number}")
+    assert len(set(by_step.kind)) == 6
+
+
+def test_channels_are_held_against_chance(answering: Model, reply: Reply) -> None:
+    questions = ["Which?", "Which one?", "Who are you?", "What?", "Why?"]
+    replies = [answering.chat(q, temperature=1.0, seed=n, max_new_tokens=60) for n, q in enumerate(questions)]
+    table = routing_by_channel(answering, replies, seed=1)
+    assert table.layer.tolist() == [0, 1]
+    assert table.distance[0] == 0  # layer 0 does not route at all
+    assert table.p[0] == 1
+    assert table.distance[1] > table.control_high[1]
+    assert table.p[1] < 0.02
+    assert table.n.tolist() == [30, 30]
+    one = routing_by_channel(answering, reply)
+    assert one.p[1] > 0.1  # of six steps, one is the answer: chance alone picks it one time in six
+    with pytest.raises(ValueError, match="nothing is said in the commentary channel"):
+        routing_by_channel(answering, reply, channels=("analysis", "commentary"))
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("We need to add two numbers.", "planning"),
+        ("Units: 8 + 7 = 15, write 5, carry 1.", "computing"),
+        ("Wait, let me check that.", "checking"),
+        ("Together: 95.", "answering"),
+        ("The sky is blue.", "other"),
+    ],
+)
+def test_kinds_of_steps(text: str, kind: str) -> None:
+    assert kind_of_step(Segment(1, 0, 1, text, 0, "analysis")) == kind
+    assert kind_of_step(Segment(1, 0, 1, text, 0, "final")) == "answering"
+
+
 # Budgets, interrupts, resumption
 
 
-@pytest.mark.parametrize("experiment", [force, err, redraw], ids=["forced_answer", "mistakes", "resample"])
+@pytest.mark.parametrize(
+    "experiment", [force, err, redraw, hide], ids=["forced_answer", "mistakes", "resample", "suppress"]
+)
 def test_a_budget_is_kept_and_the_rest_done_on_resuming(answering: Model, reply: Reply, experiment, capsys) -> None:
     options = {"n": 4} if experiment is redraw else {}
     whole = experiment(answering, reply, **options)
@@ -258,6 +396,10 @@ def test_the_lab_has_them_as_verbs(answering: Model, reply: Reply) -> None:
     pd.testing.assert_frame_equal(thoughts.forced_answer(progress=False), force(answering, reply))
     pd.testing.assert_frame_equal(thoughts.mistakes(rest="keep", progress=False), err(answering, reply, rest="keep"))
     pd.testing.assert_frame_equal(thoughts.resample(n=3, progress=False), redraw(answering, reply, n=3))
+    pd.testing.assert_frame_equal(thoughts.suppress(progress=False), suppress(answering, reply, progress=False))
+    pd.testing.assert_frame_equal(thoughts.receiver_heads(), receiver_heads(answering, reply))
+    pd.testing.assert_frame_equal(thoughts.routing_by_step(), routing_by_step(answering, reply))
+    pd.testing.assert_frame_equal(thoughts.routing_by_channel(), routing_by_channel(answering, reply))
     blind = thoughts.change(edits=edits.ablate_head(head, layer), at=len(first) - 2, max_new_tokens=2)
     with answering.edit(edits.ablate_head(3, 0)):
         table = thoughts.forced_answer(blind, progress=False)

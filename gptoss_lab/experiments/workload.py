@@ -74,10 +74,13 @@ def work_through(
 
 
 def table_of(rows: Rows, columns: tuple[str, ...], complete: bool, asked: str) -> "pd.DataFrame":
-    """The table of an experiment: a row a unit, in their order. attrs: "complete", and what `resume` needs."""
+    """The table of an experiment: a unit's row, or all its "rows", in their order. attrs: "complete", and what `resume`
+    needs.
+    """
     import pandas as pd
 
-    table = pd.DataFrame([rows[unit] for unit in sorted(rows)], columns=list(columns))
+    found = [row for unit in sorted(rows) for row in rows[unit].get("rows", [rows[unit]])]
+    table = pd.DataFrame(found, columns=list(columns))
     table.attrs |= {"complete": complete, "asked": asked, "rows": {str(unit): row for unit, row in rows.items()}}
     return table
 

@@ -8,6 +8,7 @@ import contextvars
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from itertools import islice
 from typing import TypeVar
 
@@ -217,8 +218,11 @@ def _token(
     model: Model, token: int, logprob: float, entropy: float, alternatives: tuple[tuple[int, float], ...]
 ) -> Token:
     encoding = model.tokenizer
-    others = tuple(Alternative(other, token_text(encoding, other), chance) for other, chance in alternatives)
-    return Token(token, token_text(encoding, token), "sampled", logprob, entropy, others)
+    others = tuple(Alternative(other, _text(encoding, other), chance) for other, chance in alternatives)
+    return Token(token, _text(encoding, token), "sampled", logprob, entropy, others)
+
+
+_text = lru_cache(maxsize=1 << 16)(token_text)
 
 
 def _in_a_context_of_its_own(items: Iterator[Item]) -> Iterator[Item]:

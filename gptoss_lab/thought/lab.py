@@ -16,7 +16,10 @@ from gptoss_lab.cache import KVCache
 from gptoss_lab.edits import Edits, check, describe, flat, to_json, touched
 from gptoss_lab.experiments.adding_mistakes import mistakes
 from gptoss_lab.experiments.early_answering import forced, forced_answer
+from gptoss_lab.experiments.receiving import receiver_heads
 from gptoss_lab.experiments.resampling import resample
+from gptoss_lab.experiments.step_routing import routing_by_channel, routing_by_step
+from gptoss_lab.experiments.suppressing import suppress
 from gptoss_lab.harmony import Message
 from gptoss_lab.harmony.messages import Effort
 from gptoss_lab.model import never
@@ -307,6 +310,22 @@ class ThoughtLab:
         """What becomes of the answer when a step is drawn anew; see `experiments.resampling`."""
         options.setdefault("temperature", self[self._number(of)].settings.temperature)
         return self._experiment(resample, of, options)
+
+    def suppress(self, of: "int | Branch | None" = None, **options: Any) -> "pd.DataFrame":
+        """Which later steps change when nothing attends to a step any more; see `experiments.suppressing`."""
+        return self._experiment(suppress, of, options)
+
+    def receiver_heads(self, of: "int | Branch | None" = None, **options: Any) -> "pd.DataFrame":
+        """Which heads look back at few steps from everywhere; see `experiments.receiving`."""
+        return self._experiment(receiver_heads, of, options)
+
+    def routing_by_step(self, of: "int | Branch | None" = None, **options: Any) -> "pd.DataFrame":
+        """Which experts serve which kind of step; see `experiments.step_routing`."""
+        return self._experiment(routing_by_step, of, options)
+
+    def routing_by_channel(self, of: "int | Branch | None" = None, **options: Any) -> "pd.DataFrame":
+        """Whether the thought is routed unlike the answer; see `experiments.step_routing`."""
+        return self._experiment(routing_by_channel, of, options)
 
     # Helpers
 
