@@ -142,7 +142,7 @@ def test_an_experts_output_is_taken_before_it_is_weighed(model: Model) -> None:
     served = [(place, rank) for place, rank in np.ndindex(60, 2) if trace.expert_indices[1, place, rank] == 4]
     outputs = [trace.expert_out[1][place] / trace.topk_weights[1][place] for place in served]
     expected = contributions.promoted(weights, np.mean(outputs, axis=0), 3)
-    assert table.tokens.iloc[0] == len(served) > 3
+    assert table.tokens.iloc[0] == len(served) > 1
     assert table.token.tolist() == expected.token.tolist()
     np.testing.assert_allclose(table.score, expected.score, rtol=1e-4)
 
