@@ -49,13 +49,14 @@ def run_machine(question: str, state: dict[str, int] | None = None, at: int = 1)
             left, relation, right, to = re.match(r"if (\w) (.) (\w) go to (\d)", instruction).groups()  # type: ignore[union-attr]
             a, b = (int(x) if x.isdigit() else held[x] for x in (left, right))
             holds = {"<": a < b, ">": a > b, "=": a == b}[relation]
-            following, verdict = int(to) if holds else at + 1, ", yes" if holds else ", no"
+            following, working = int(to) if holds else at + 1, f", {a} {relation} {b}, {'yes' if holds else 'no'}"
         else:
             target, sign, operand = instruction.split()
-            value = int(operand) if operand.isdigit() else held[operand]
+            value, before = int(operand) if operand.isdigit() else held[operand], held[target]
             held[target] = {"=": value, "+=": (held[target] + value) % 10, "-=": (held[target] - value) % 10}[sign]
-            following, verdict = at + 1, ""
-        lines.append(f"{at}: {instruction}{verdict}; x {held['x']} y {held['y']} z {held['z']}")
+            following = at + 1
+            working = "" if sign == "=" else f", {before} {sign[0]} {value} = {held[target]}"
+        lines.append(f"{at}: {instruction}{working}; x {held['x']} y {held['y']} z {held['z']}")
         at = following
         if len(lines) > 60:
             return None
@@ -117,7 +118,7 @@ def test_execution_goes_on_from_an_altered_state() -> None:
         step = serial.altered(rng, serial.read_step(line), SERIAL["machine"].digits)  # type: ignore[arg-type]
         assert [a == b for a, b in zip(str(step), line, strict=True)].count(False) == 1
         held = {name: int(digit) for name, digit in re.findall(r"([xyz]) (\d)", step.state)}
-        jump = re.search(r"go to (\d), yes", str(step))
+        jump = re.search(r"go to (\d),.* yes;", str(step))
         expected = run_machine(problem.question, held, int(jump[1]) if jump else int(step.label) + 1)
         answer = serial.answer_after(SERIAL["machine"], problem.question, step)
         if expected is None or len(expected[0]) > serial.PATIENCE:

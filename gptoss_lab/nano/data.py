@@ -16,18 +16,18 @@ from gptoss_lab.nano.domains import DOMAINS, Call, Effort, Problem
 Split = Literal["train", "held-out"]
 
 MIXTURE = {
-    "addition": 14,
-    "subtraction": 12,
+    "addition": 11,
+    "subtraction": 13,
     "machine": 18,
-    "cups": 14,
-    "words": 6,
+    "cups": 10,
+    "words": 8,
     "json": 4,
-    "python": 4,
-    "browser": 4,
-    "functions": 9,
+    "python": 3,
+    "browser": 7,
+    "functions": 14,
     "false result": 3,
-    "no call": 3,
-    "refusal": 4,
+    "no call": 4,
+    "refusal": 5,
     "unknown": 5,
 }
 """How often a conversation begins with each domain."""

@@ -10,9 +10,9 @@
 
 At high effort there is a line for every step that is executed, 8 to 20 of them, and one for the stop:
 
-    1: x += y; x 8 y 5 z 0
-    2: z += 4; x 8 y 5 z 4
-    3: if z < x go to 1, yes; x 8 y 5 z 4
+    1: x += y, 3 + 5 = 8; x 8 y 5 z 0
+    2: z += 4, 0 + 4 = 4; x 8 y 5 z 4
+    3: if z < x go to 1, 4 < 8, yes; x 8 y 5 z 4
     ...
     4: stop; x 3
 
@@ -104,8 +104,9 @@ def execute(machine: Machine, after: Step | None = None) -> Iterator[Step]:
         instruction = machine.program[at - 1]
         at = instruction.to if isinstance(instruction, Jump) and after.holds else at + 1
     for line, holds, now in _run(machine.program, at, state):
+        instruction = machine.program[line - 1]
+        yield Step(str(line), str(instruction), holds, _spelt(now), _working(instruction, state))
         state = now
-        yield Step(str(line), str(machine.program[line - 1]), holds, _spelt(state))
     yield Step(str(len(machine.program) + 1), "stop", None, f"{machine.asked} {_value(machine.asked, state)}")
 
 
@@ -137,6 +138,16 @@ def _run(program: tuple[Instruction, ...], at: int, state: State) -> Iterator[tu
             state = (*state[:place], value, *state[place + 1 :])
             yield at, None, state
             at += 1
+
+
+def _working(instruction: Instruction, state: State) -> str | None:
+    """An instruction with what is held in the place of names: "4 < 8", "3 + 5 = 8"; None where it says it all."""
+    if isinstance(instruction, Jump):
+        return f"{_value(instruction.left, state)} {instruction.relation} {_value(instruction.right, state)}"
+    if instruction.sign == "=":
+        return None
+    held, given = _value(instruction.register, state), _value(instruction.operand, state)
+    return f"{held} {instruction.sign[0]} {given} = {SIGNS[instruction.sign](held, given) % 10}"
 
 
 def _drawn_machine(rng: Random) -> Machine:

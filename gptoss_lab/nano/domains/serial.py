@@ -1,9 +1,10 @@
 """What register machines and cups have in common: thinking that goes step by step, each from the state before.
 
-A step is one line of analysis, with the instruction that is followed, whether its condition holds if it has one, and
-the whole state after it:
+A step is one line of analysis: the instruction that is followed, how it works out with what is held, whether its
+condition holds if it has one, and the whole state after it:
 
-    3: if z < 4 go to 1, yes; x 8 y 5 z 1
+    2: z += y, 6 + 5 = 1; x 8 y 5 z 1
+    3: if z < 4 go to 1, 1 < 4, yes; x 8 y 5 z 1
 
 Whoever has such a line and the question can execute on from there, whatever the state in it: so can the model's
 thinking be held to what it says.
@@ -30,10 +31,13 @@ class Step:
     holds: bool | None
     """Whether the instruction's condition holds; None where it has none."""
     state: str
+    working: str | None = None
+    """The instruction with what the registers hold in the place of their names; None where there is nothing to say."""
 
     def __str__(self) -> str:
+        working = "" if self.working is None else f", {self.working}"
         verdict = "" if self.holds is None else ", yes" if self.holds else ", no"
-        return f"{self.label}: {self.instruction}{verdict}; {self.state}"
+        return f"{self.label}: {self.instruction}{working}{verdict}; {self.state}"
 
     @property
     def stops(self) -> bool:
@@ -53,8 +57,8 @@ class Serial:
 
 def read_step(line: str) -> Step | None:
     """The step that a line of analysis tells; None where it is none."""
-    match = re.fullmatch(r"(\w): (.+?)(?:, (yes|no))?; ([^;]+)", line)
-    return Step(match[1], match[2], {"yes": True, "no": False}.get(match[3]), match[4]) if match else None
+    match = re.fullmatch(r"(\w): (.+?)(?:, (\d[^,;]*))?(?:, (yes|no))?; ([^;]+)", line)
+    return Step(match[1], match[2], {"yes": True, "no": False}.get(match[4]), match[5], match[3]) if match else None
 
 
 def altered(rng: Random, step: Step, digits: str) -> Step:
