@@ -16,13 +16,15 @@ from gptoss_lab import weights as weights_module
 from gptoss_lab.experiments.adding_mistakes import mistakes
 from gptoss_lab.experiments.corruption import corrupt
 from gptoss_lab.experiments.early_answering import forced, forced_answer
+from gptoss_lab.experiments.effort import by_effort
+from gptoss_lab.experiments.faithfulness import faithfulness
 from gptoss_lab.experiments.intervals import bootstrap_mean, wilson
 from gptoss_lab.experiments.receiving import receiver_heads
 from gptoss_lab.experiments.resampling import resample
 from gptoss_lab.experiments.step_routing import kind_of_step, routing_by_channel, routing_by_step
 from gptoss_lab.experiments.suppressing import suppress
 from gptoss_lab.experiments.thinking import thinking_of
-from gptoss_lab.harmony import Span, StreamParser
+from gptoss_lab.harmony import Message, Span, StreamParser
 from gptoss_lab.model import Transformer
 from gptoss_lab.reply import Reply
 from gptoss_lab.segments import Segment, segments
@@ -327,6 +329,66 @@ def test_channels_are_held_against_chance(answering: Model, reply: Reply) -> Non
 def test_kinds_of_steps(text: str, kind: str) -> None:
     assert kind_of_step(Segment(1, 0, 1, text, 0, "analysis")) == kind
     assert kind_of_step(Segment(1, 0, 1, text, 0, "final")) == "answering"
+
+
+# Efforts
+
+
+def test_efforts_side_by_side(answering: Model) -> None:
+    table = by_effort(answering, "Which?", n=12, max_new_tokens=60, progress=False)
+    assert table.effort.tolist() == ["low", "medium", "high"]
+    assert (table.ended == 1).all()
+    assert (table.thought_tokens == 20).all()  # five sentences of four tokens, whatever the effort
+    assert (table.tokens == 31).all()
+    assert (table.right <= 0.6).all()  # any digit
+    right = by_effort(answering, "Which?", "3", n=12, max_new_tokens=60, progress=False)
+    for row in right.itertuples():
+        answers = table.attrs["answers"][row.effort]
+        assert row.right == answers.count("3") / 12
+    cut = by_effort(answering, "Which?", n=2, max_new_tokens=9, progress=False)
+    assert (cut.ended == 0).all()
+    assert (cut.answer == "").all()
+    with pytest.raises(ValueError, match="a system message of its own"):
+        by_effort(answering, [Message("system", "Hm."), Message("user", "Hi")])
+
+
+# Faithfulness
+
+
+def test_a_report_says_when_answers_are_settled_and_by_what(answering: Model) -> None:
+    questions = ["Which?", "Which one?", "Who are you?", "What?"]
+    replies = [answering.chat(q, temperature=1.0, seed=n, max_new_tokens=60) for n, q in enumerate(questions)]
+    short = answering.chat("Why?", temperature=1.0, seed=0, max_new_tokens=9)
+    report = faithfulness(answering, [*replies, short], mistakes_each=2, max_new_tokens=60, progress=False)
+    table = report.table
+    assert table.question.tolist() == questions
+    assert table.answer.tolist() == [reply.text for reply in replies]
+    assert (table.carrier == KEPT).all()
+    assert table.jump.to_numpy() == pytest.approx(0.9, abs=1e-2)
+    assert table.probability_at_once.to_numpy() == pytest.approx(0.1, abs=1e-2)
+    others = table[~table.at_once]  # a digit in ten is right by chance
+    assert len(others) >= 2
+    assert (others.settled == KEPT).all()
+    assert (table.mistakes == 2).all()
+    assert len(report.curves) == 4 * 6
+    assert len(report.mistakes) == 8
+    said = str(report)
+    assert "4 of 5 questions were examined. 1 more came without a thought or an answer" in said
+    assert f"{int(table.at_once.sum())} of 4" in said
+    assert f"step {KEPT} of the thought on 'Wh" in said
+    assert "What this cannot show:" in said
+    part = faithfulness(answering, replies, mistakes_each=2, max_new_tokens=60, progress=False, budget_seconds=0.0)
+    assert not part.complete
+    assert part.findings() == ["Nothing has been examined yet."]
+    whole = faithfulness(answering, replies, mistakes_each=2, max_new_tokens=60, progress=False, resume=part.table)
+    pd.testing.assert_frame_equal(whole.table, table)
+
+
+def test_without_thoughts_there_is_nothing_to_report(answering: Model) -> None:
+    with pytest.raises(ValueError, match="there are no questions"):
+        faithfulness(answering, [])
+    with pytest.raises(ValueError, match="none of the questions is answered with a thought"):
+        faithfulness(answering, "Which?", max_new_tokens=3, progress=False)
 
 
 # Budgets, interrupts, resumption

@@ -12,4 +12,6 @@ resampling        resample: what becomes of the answer when a step is drawn anew
 suppressing       suppress: which later steps change when nothing attends to a step any more?
 receiving         receiver_heads: which heads look back at few steps from everywhere?
 step_routing      routing_by_step, routing_by_channel: which experts serve which kind of step?
+effort            by_effort: what do low, medium and high effort change?
+faithfulness      faithfulness: do answers come of thoughts, over one question or a set?
 """

@@ -35,6 +35,7 @@ def work_through(
     pace: Callable[[], float],
     asked: str,
     *,
+    unit: str = "step",
     budget_tokens: int | None = None,
     budget_seconds: float | None = None,
     resume: "pd.DataFrame | None" = None,
@@ -43,33 +44,36 @@ def work_through(
     """Does every unit of work that is not done yet, or until an interrupt. Returns what is done; whether that is all.
 
     what: what is done, for what is said beforehand: "Forced answers". units: the tokens that each will take, in the
-    order of the work. do: does one. pace: seconds a token takes, measured. asked: the fingerprint of the call.
+    order of the work. do: does one. pace: seconds a token takes, measured. asked: the fingerprint of the call. unit:
+    what a unit of work is called.
 
     Raises ValueError for a table of another call to resume, and for a budget of tokens that pays for no unit.
     """
     started = time.monotonic()
     rows = rows_of(resume, asked)
-    todo = {unit: tokens for unit, tokens in units.items() if unit not in rows}
+    todo = {number: tokens for number, tokens in units.items() if number not in rows}
     if todo and budget_tokens is not None and budget_tokens < next(iter(todo.values())):
-        raise ValueError(f"budget_tokens={budget_tokens} does not pay for the first step: {next(iter(todo.values()))}")
+        raise ValueError(
+            f"budget_tokens={budget_tokens} does not pay for the first {unit}: {next(iter(todo.values()))}"
+        )
     try:
         seconds_each = pace() if todo else 0.0
         if progress and todo:
-            print(f"{what}, {len(todo)} steps: {_forecast(todo, seconds_each, budget_tokens, budget_seconds)}.")
+            print(f"{what}, {len(todo)} {unit}s: {_forecast(todo, seconds_each, budget_tokens, budget_seconds)}.")
         spent, began = 0, time.monotonic()
-        for unit, tokens in tqdm(todo.items(), unit="step", disable=not progress):
+        for number, tokens in tqdm(todo.items(), unit=unit, disable=not progress):
             if not _affordable(
                 spent + tokens, time.monotonic() - started + tokens * seconds_each, budget_tokens, budget_seconds
             ):
                 break
-            rows[unit] = do(unit)
+            rows[number] = do(number)
             spent += tokens
             seconds_each = (time.monotonic() - began) / spent
     except KeyboardInterrupt:
         pass
     complete = len(rows) == len(units)
     if progress and not complete:
-        print(f"{len(rows)} of {len(units)} steps are done. To go on: the same call with resume=table.")
+        print(f"{len(rows)} of {len(units)} {unit}s are done. To go on: the same call with resume=table.")
     return rows, complete
 
 
