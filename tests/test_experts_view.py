@@ -72,7 +72,7 @@ def test_charts_draw_the_analyses(trace: Trace) -> None:
     for row in of_layer[of_layer["other"] == 5].itertuples():
         expected = None if np.isnan(row.lift) else pytest.approx(row.lift, abs=1e-4)
         assert together.y[row.expert] == expected
-        assert list(together.customdata[row.expert]) == pytest.approx([row.tokens, row.expected], abs=0.01)
+        assert together.customdata[row.expert] == f"{row.tokens} tokens, {row.expected:.1f} by chance"
     assert together.y[5] is None
     assert view.charts.figures[0].layout.shapes[0].y0 == pytest.approx(2 / 8)
     exported = view.charts.exported(2)

@@ -70,8 +70,7 @@ class TogetherBars:
 
     def figure(self) -> go.Figure:
         bars = go.Bar(
-            hovertemplate="with expert %{x}: %{y:.2f} times chance<br>%{customdata[0]} tokens, "
-            "%{customdata[1]:.1f} by chance<extra></extra>",
+            hovertemplate="with expert %{x}: %{y:.2f} times chance<br>%{customdata}<extra></extra>",
         )
         return go.Figure(bars, _layout(self._together.shape[1], "times chance", ".1f", 1.0))
 
@@ -82,7 +81,9 @@ class TogetherBars:
         return {
             "x": list(range(len(tokens))),
             "y": [None if np.isnan(value) else round(float(value), 4) for value in lift],
-            "customdata": np.stack([tokens, by_chance.round(2)], axis=1).tolist(),
+            "customdata": [
+                f"{n} tokens, {expected:.1f} by chance" for n, expected in zip(tokens, by_chance, strict=True)
+            ],
             "marker": {"color": [CHOSEN if value > 1 else OTHER for value in lift]},
         }
 
