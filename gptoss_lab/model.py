@@ -53,8 +53,8 @@ class Transformer:
     engine: "numba" (the default on a CPU: fast, no gradients) or "torch" (any device, differentiable).
     precision: "float32", or "bfloat16", which rounds what goes into the projections, the experts and the unembedding to
         bfloat16, as OpenAI's reference does; sums, the router and attention stay in float32. On a CPU with AVX512_BF16
-        prompts are then read about twice as fast. The numba engine rounds only where 16 or more tokens meet a matrix:
-        generating is no faster for it, and stays in float32.
+        prompts are then read about twice as fast. The numba engine rounds only where more than four tokens meet a
+        matrix: generating is no faster for it, and stays in float32.
 
     dense: None runs attention's projections and the unembedding as they are stored; "int8" makes a copy of them in
         eight bits, in blocks of 32 with a scale each (1.3 GB for gpt-oss-20b, made in some seconds), so that a

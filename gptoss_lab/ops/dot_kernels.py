@@ -1,5 +1,8 @@
 """Matrix times vector, for few vectors: weights stream from memory once, and each output is a dot product along the
 lanes.
+
+Weights are decoded for four vectors at a time, just when they meet them. Where there are more, and they may be rounded
+to bfloat16, some rows and words of weights at a time are decoded into a buffer that stays in the L1 cache.
 """
 
 from typing import NamedTuple
@@ -7,11 +10,13 @@ from typing import NamedTuple
 import numpy as np
 
 from gptoss_lab.ops.compile import Kernel, device, inner_loop, job_reader
+from gptoss_lab.ops.decoding import make_decode
 from gptoss_lab.ops.formats import (
     BFLOAT16,
     FLOAT32,
     INT8,
     MXFP4,
+    PAIRS,
     SCALED,
     SCALES,
     STEP,
@@ -27,15 +32,21 @@ from gptoss_lab.ops.formats import (
     scale_bytes,
 )
 from gptoss_lab.ops.simd import (
+    add_outer_of_pairs,
+    add_to,
     deinterleave,
     get_float,
     get_int,
     load,
+    load_tile,
+    pair_of,
+    pairs_in_row,
     prefetch,
     set_float,
     splat,
     store,
     store_sums,
+    sum_lanes,
     zeros,
 )
 from gptoss_lab.ops.swiglu import swiglu
@@ -44,10 +55,19 @@ from gptoss_lab.ops.target import LANES
 _CHUNK = 2 * LANES  # rows of weights that are finished together
 _BLOCK = 16  # vectors that are
 _ROWS = 2  # rows whose sums are in registers together
+_FEW = 4  # vectors that are not worth rounding
 _AHEAD = 8  # times _ROWS rows ahead, memory is asked for: hardware does not guess that one row follows another
 
+_ROWS_DECODED = 4  # rows that are decoded together, and whose sums are in registers together, for four vectors
+_WORDS = 288  # words of them, about
+_VECTOR = 4 * LANES
+_DECODED_ROW = 4 * (_WORDS + 8 * LANES)
+
 _SUMS = 4 * _BLOCK * _CHUNK
-_OWN_BYTES = (_SUMS + _CHUNK * (STEP + SCALES) + 4095) // 4096 * 4096
+_ENDS = _CHUNK * (STEP + SCALES)
+_PARTIAL = _CHUNK * _BLOCK * _VECTOR
+_DECODED = _ROWS_DECODED * (_DECODED_ROW + STEP + SCALES)
+_OWN_BYTES = (_SUMS + _ENDS + _PARTIAL + _DECODED + 4095) // 4096 * 4096
 
 
 class Dots(NamedTuple):
@@ -75,6 +95,7 @@ class Dots(NamedTuple):
     addends: int  # rows of n_out float32 to which `out` is added, row by row; or 0
     swiglu: int  # 1: rows of the result are pairs of gate and up, of which `out` gets one number each
     limit: float  # SwiGLU's
+    order: int  # of the vectors' elements: spread for weights of this format; or PAIRS, in groups of more than _FEW
     vectors: int  # scratch memory for the vectors in spread order: put there by `spread`, or else ...
     vectors_each: int  # ... by each thread for itself, so many bytes; or 0
     scratch: int  # for the threads
@@ -99,7 +120,7 @@ def scratch_floats(n_threads: int) -> int:
 
 
 def _length(format, n_in):
-    """Elements of a vector in spread order, with zeros to whole steps."""
+    """Elements of a vector, with zeros to whole steps."""
     return (n_in + format * LANES - 1) // (format * LANES) * (format * LANES)
 
 
@@ -120,7 +141,21 @@ def _spread_vectors(job, vectors, thread, n_threads):
         for i in range(get_int(job.starts + 8 * group) + thread, get_int(job.ends + 8 * group), n_threads):
             source = get_int(job.sources + 8 * i) if job.sources else i
             x, to = job.x + 4 * source * job.n_in, vectors + 4 * i * length
-            _spread(x, job.n_in, job.format, to)
+            if _in_pairs(job, group):
+                _pair(x, job.n_in, length, to)
+            else:
+                _spread(x, job.n_in, job.format, to)
+
+
+@device
+def _pair(x, n, length, to):
+    whole = n // (2 * LANES)
+    for i in range(whole):
+        store(to + i * _VECTOR, pairs_in_row(load(x + 2 * i * _VECTOR), load(x + (2 * i + 1) * _VECTOR)))
+    for word in range(whole * LANES, length // 2):
+        first = get_float(x + 8 * word) if 2 * word < n else np.float32(0)
+        second = get_float(x + 8 * word + 4) if 2 * word + 1 < n else np.float32(0)
+        set_float(to + 4 * word, pair_of(first, second))
 
 
 @device
@@ -154,6 +189,12 @@ def dots(thread, n_threads, address):
 
 
 @device
+def _in_pairs(job, group):
+    """Whether a group's vectors are rounded to bfloat16."""
+    return job.order == PAIRS and get_int(job.ends + 8 * group) - get_int(job.starts + 8 * group) > _FEW
+
+
+@device
 def _cost(job, group):
     """What one of a group's chunks costs, in the unit of reading it."""
     n = get_int(job.ends + 8 * group) - get_int(job.starts + 8 * group)
@@ -181,7 +222,9 @@ def _chunk(job, group, row, vectors, own):
     end = get_int(job.ends + 8 * group)
     for first in range(get_int(job.starts + 8 * group), end, _BLOCK):
         n, x = min(_BLOCK, end - first), vectors + 4 * first * length
-        if job.format == MXFP4:
+        if _in_pairs(job, group):
+            _sums_of_pairs(job, weights, width, scales, scale_width, ends, n_rows, x, length, n, own)
+        elif job.format == MXFP4:
             _sums_mxfp4(weights, width, scales, scale_width, ends, n_rows, x, 4 * length, n, own)
         elif job.format == INT8:
             _sums_int8(weights, width, scales, scale_width, ends, n_rows, x, 4 * length, n, own)
@@ -191,6 +234,66 @@ def _chunk(job, group, row, vectors, own):
             _sums_float32(weights, width, scales, scale_width, ends, n_rows, x, 4 * length, n, own)
         for i in range(n):
             _finish(job, row, n_rows, first + i, own + 4 * i * _CHUNK, bias if job.bias else 0)
+
+
+@device
+def _sums_of_pairs(job, weights, row_bytes, scales, scale_bytes, last, n_rows, x, length, n, own):
+    """As `_make_sums` has it, in bfloat16."""
+    partial = own + _SUMS + _ENDS
+    decoded = partial + _PARTIAL
+    ends = decoded + _ROWS_DECODED * _DECODED_ROW
+    step = job.format // 2 * LANES
+    n_steps = max(1, _WORDS // step)
+    for i in range(n_rows * _BLOCK):
+        store(partial + i * _VECTOR, splat(0.0))
+    for word in range(0, length // 2, n_steps * step):
+        n_words = min(n_steps * step, (job.n_in + 1) // 2 - word)
+        n_vectors = min(n_steps * step, length // 2 - word) // LANES
+        for row in range(0, n_rows, _ROWS_DECODED):
+            k = min(_ROWS_DECODED, n_rows - row)
+            w, s = weights + row * row_bytes, scales + row * scale_bytes
+            if job.format == MXFP4:
+                _decode_mxfp4(w, row_bytes, s, scale_bytes, k, last, word // step, n_words, decoded, ends)
+            elif job.format == INT8:
+                _decode_int8(w, row_bytes, s, scale_bytes, k, last, word // step, n_words, decoded, ends)
+            else:
+                _decode_bfloat16(w, row_bytes, 0, 0, k, last, word // step, n_words, decoded, ends)
+            i = 0
+            while i < n:
+                at, sums = x + 4 * (i * length + word), partial + (row * _BLOCK + i) * _VECTOR
+                if n - i >= 4:
+                    _add_four(decoded, at, 4 * length, n_vectors, sums)
+                    i += 4
+                elif n - i >= 2:
+                    _add_two(decoded, at, 4 * length, n_vectors, sums)
+                    i += 2
+                else:
+                    _add_one(decoded, at, 4 * length, n_vectors, sums)
+                    i += 1
+    for row in range(n_rows):
+        for i in range(n):
+            set_float(own + 4 * (i * _CHUNK + row), sum_lanes(load(partial + (row * _BLOCK + i) * _VECTOR)))
+
+
+def _make_add(n_columns):
+    n_sums = _ROWS_DECODED * n_columns
+
+    @inner_loop
+    def add_tile(weights, x, stride, n, sums):
+        """Adds to the sums [_ROWS_DECODED][n_columns] of products, lane by lane, those of n vectors more."""
+        totals = zeros(n_sums)
+        for i in range(n):
+            rows = load_tile(weights + i * _VECTOR, _DECODED_ROW, _ROWS_DECODED)
+            totals = add_outer_of_pairs(totals, rows, load_tile(x + i * _VECTOR, stride, n_columns))
+        add_to(sums, _BLOCK * _VECTOR, _VECTOR, totals, n_columns)
+
+    return add_tile
+
+
+_add_one, _add_two, _add_four = _make_add(1), _make_add(2), _make_add(4)
+_decode_mxfp4, _decode_int8, _decode_bfloat16 = (
+    make_decode(format, True, _ROWS_DECODED, _DECODED_ROW, whole_steps=True) for format in (MXFP4, INT8, BFLOAT16)
+)
 
 
 def _make_sums(format):

@@ -13,7 +13,7 @@ from numba.core import types
 from numba.core.typing.templates import signature
 from numba.extending import intrinsic
 
-from gptoss_lab.mxfp4 import E2M1_VALUES
+from gptoss_lab.mxfp4 import E2M1_VALUES, SCALE_BIAS
 from gptoss_lab.ops.compile import device
 from gptoss_lab.ops.simd import get_byte, set_byte
 from gptoss_lab.ops.target import INSTRUCTION_SET, LANES
@@ -227,23 +227,32 @@ def _pairs_of_int8(builder: ir.IRBuilder, weights: Any, scales: Any, block: int)
 
 def _pairs_of_e2m1(builder: ir.IRBuilder, codes: Any, scale: Any) -> Any:
     """A block of MXFP4, a byte of two codes in each lane: the numbers, scaled, as two bfloat16 in each lane."""
-    bits = [struct.unpack("<I", struct.pack("<f", x))[0] >> 16 for x in E2M1_VALUES] * 2
-    # The scale is added to the exponents of what is not zero. From 1 to 252 it overflows for none of them.
-    smallest, largest = I16(1), I16(252)
-    scale = builder.zext(scale, I16)
-    scale = builder.select(builder.icmp_unsigned("<", scale, smallest), smallest, scale)
-    scale = builder.select(builder.icmp_unsigned(">", scale, largest), largest, scale)
-    exponent = builder.shl(builder.sub(scale, I16(127)), I16(7))
-    exponents = builder.shuffle_vector(
-        builder.insert_element(ir.Constant(HALVES, ir.Undefined), exponent, I32(0)),
-        ir.Constant(HALVES, ir.Undefined),
-        ir.Constant(ir.VectorType(I32, 2 * LANES), None),
+    tables = _constant(
+        builder, "e2m1_by_scale", HALVES, [[_bfloat16_bits(x, s) for x in E2M1_VALUES] * 2 for s in range(256)]
     )
-    not_zero = ir.Constant(HALVES, [0xFFFF if x & 0x7FFF else 0 for x in bits])
-    table = builder.add(ir.Constant(HALVES, bits), builder.and_(exponents, not_zero))
-    # A permutation of 32 entries heeds 5 bits, and the table stands there twice: the fifth does not matter.
+    table = builder.load(builder.gep(tables, [I64(0), builder.zext(scale, I64)]), align=64)
+    # A permutation of 32 entries heeds 5 bits, and each table stands there twice: the fifth does not matter.
     both = builder.bitcast(builder.or_(codes, builder.shl(codes, constant(INTS, 12))), HALVES)
     return builder.bitcast(call_bfloat16(builder, "llvm.x86.avx512.permvar.hi.512", HALVES, table, both), INTS)
+
+
+def _bfloat16_bits(value: float, scale: int) -> int:
+    """value * 2^(scale - 127), which may be too small or too large."""
+    if scale == 255:
+        return 0x7FC0  # not a number (OCP Microscaling Formats, 5.4.1)
+    scaled = value * 2.0 ** (scale - SCALE_BIAS)
+    if abs(scaled) >= 2.0**128:
+        return 0x7F80 if scaled > 0 else 0xFF80
+    return struct.unpack("<I", struct.pack("<f", scaled))[0] >> 16
+
+
+def _constant(builder: ir.IRBuilder, name: str, kind: ir.VectorType, rows: list[list[int]]) -> Any:
+    """A table of vectors, which comes with the machine code."""
+    if name not in builder.module.globals:
+        table = ir.GlobalVariable(builder.module, ir.ArrayType(kind, len(rows)), name)
+        table.initializer = ir.Constant(table.value_type, [ir.Constant(kind, row) for row in rows])
+        table.global_constant, table.linkage, table.align = True, "internal", 64
+    return builder.module.globals[name]
 
 
 def _weights(builder: ir.IRBuilder, words: Any, format: int) -> list:

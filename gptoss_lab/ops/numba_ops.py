@@ -57,7 +57,7 @@ def linear(x: Tensor, weight: Tensor | Int8, bias: Tensor | None, precision: Pre
     n = x.numel() // matrix.n_in
     out = torch.empty(*x.shape[:-1], matrix.n_out)
     rows, results = Rows(x.data_ptr()), Rows(out.data_ptr())
-    in_panels = number_in_panels(n)
+    in_panels = number_in_panels(n, precision)
     for first in range(0, in_panels, products.MOST_IN_PANELS):
         count = min(products.MOST_IN_PANELS, in_panels - first)
         products.multiply_in_panels(
@@ -66,7 +66,7 @@ def linear(x: Tensor, weight: Tensor | Int8, bias: Tensor | None, precision: Pre
     if in_panels < n:
         bounds = torch.tensor([in_panels, n])
         groups = Groups(0, bounds.data_ptr(), bounds.data_ptr() + 8, 1)
-        products.dot_products(matrix, groups, n, rows, results)
+        products.dot_products(matrix, groups, n, rows, results, precision=precision)
     return out
 
 
@@ -86,15 +86,15 @@ def expert_shares(
         count = _COUNT.data_ptr()
         groups = Groups(indices.data_ptr(), count, count + 8, indices.numel())
         inputs, results = Rows(x.data_ptr(), _ZEROS.data_ptr()), Rows(shares.data_ptr())
-        _experts_by_dots(gate_up, down, swiglu_limit, groups, inputs, indices.numel(), results, weights)
+        _experts_by_dots(gate_up, down, swiglu_limit, groups, inputs, indices.numel(), results, weights, precision)
         return shares
     starts, pairs, tokens = _by_expert(indices, len(layer.down_bias))
     inputs, results = Rows(x.data_ptr(), tokens.data_ptr()), Rows(shares.data_ptr(), pairs.data_ptr())
     rest = starts
-    if number_in_panels(len(x)):
+    if number_in_panels(len(x), precision):
         rest = _experts_in_panels(gate_up, down, swiglu_limit, precision, starts, inputs, results, weights)
     groups = Groups(0, rest.data_ptr(), starts.data_ptr() + 8, len(layer.down_bias))
-    _experts_by_dots(gate_up, down, swiglu_limit, groups, inputs, indices.numel(), results, weights)
+    _experts_by_dots(gate_up, down, swiglu_limit, groups, inputs, indices.numel(), results, weights, precision)
     return shares
 
 
@@ -110,11 +110,13 @@ def _experts_by_dots(
     n: int,
     results: Rows,
     weights: Tensor,
+    precision: Precision,
 ) -> None:
     """Of n vectors, those of the groups."""
     hidden = torch.empty(n, down.n_in)
-    products.dot_products(gate_up, groups, n, inputs, Rows(hidden.data_ptr()), swiglu_limit=limit)
-    products.dot_products(down, groups, n, Rows(hidden.data_ptr()), results, factors=weights.data_ptr())
+    inside, factors = Rows(hidden.data_ptr()), weights.data_ptr()
+    products.dot_products(gate_up, groups, n, inputs, inside, precision=precision, swiglu_limit=limit)
+    products.dot_products(down, groups, n, inside, results, precision=precision, factors=factors)
 
 
 def _by_expert(indices: Tensor, n_experts: int) -> list[Tensor]:
@@ -142,7 +144,7 @@ def _experts_in_panels(
     bounds = starts.tolist()
     rest = starts.clone()
     for expert, (start, end) in enumerate(pairwise(bounds)):
-        in_panels = number_in_panels(end - start)
+        in_panels = number_in_panels(end - start, precision)
         for first in range(start, start + in_panels, products.MOST_IN_PANELS):
             n = min(products.MOST_IN_PANELS, start + in_panels - first)
             products.expert_in_panels(

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gptoss_lab.ops.compile import Kernel, device, inner_loop, job_reader
+from gptoss_lab.ops.decoding import make_decode
 from gptoss_lab.ops.formats import (
     BFLOAT16,
     FLOAT32,
@@ -20,15 +21,9 @@ from gptoss_lab.ops.formats import (
     SCALES,
     STEP,
     are_last,
-    copy_ends,
-    load_scales,
-    load_scales_of_int8,
-    load_words,
     place,
     row_bytes,
     scale_bytes,
-    store_pairs,
-    store_weights,
 )
 from gptoss_lab.ops.simd import (
     add_outer,
@@ -41,7 +36,6 @@ from gptoss_lab.ops.simd import (
     load,
     load_tile,
     pairs_of,
-    prefetch,
     scatter_columns,
     set_float,
     set_int,
@@ -259,48 +253,8 @@ def _add_chunk(job, row, panels, sums, decoded, ends):
 _DECODED_ROW = _DECODED // _ROWS
 
 
-def _make_decode(format, pairs):
-    """Weights of one format, as words for panels: single numbers, or pairs."""
-    words_a_word = format // 2 if pairs else format  # of those that are stored
-
-    @device
-    def decode_step(weights, scales, width, to):
-        if pairs:
-            store_pairs(to, weights, scales, format)
-        elif format == MXFP4:
-            store_weights(to, width, load_words(weights, 0, 1), load_scales(scales, 0, 1), format)
-        elif format == INT8:
-            store_weights(to, width, load_words(weights, 0, 1), load_scales_of_int8(scales, 0, 1), format)
-        else:
-            store_weights(to, width, load_words(weights, 0, 1), zeros(1), format)
-
-    @inner_loop
-    def decode(weights, bytes_a_row, scales, scale_bytes_a_row, n_rows, last, first_step, n, to, ends):
-        """n words of each of n_rows rows."""
-        whole = n // (words_a_word * LANES)
-        width = n % (words_a_word * LANES) // words_a_word
-        if width and last:
-            copy_ends(weights, bytes_a_row, STEP, n_rows, ends)
-            copy_ends(scales, scale_bytes_a_row, SCALES, n_rows, ends + _ROWS * STEP)
-        for row in range(n_rows):
-            w = weights + row * bytes_a_row + first_step * STEP
-            s = scales + row * scale_bytes_a_row + first_step * SCALES
-            target = to + row * _DECODED_ROW
-            for line in range(0, n * 4 // words_a_word, 64):
-                prefetch(w + _ROWS * bytes_a_row + line)
-            for i in range(whole):
-                decode_step(w + i * STEP, s + i * SCALES, LANES, target + i * words_a_word * VECTOR)
-            if width:
-                w, s = w + whole * STEP, s + whole * SCALES
-                if last:
-                    w, s = ends + row * STEP, ends + _ROWS * STEP + row * SCALES
-                decode_step(w, s, width, target + whole * words_a_word * VECTOR)
-
-    return decode
-
-
 _decode_mxfp4, _decode_int8, _decode_bfloat16, _decode_float32 = (
-    _make_decode(format, False) for format in (MXFP4, INT8, BFLOAT16, FLOAT32)
+    make_decode(format, False, _ROWS, _DECODED_ROW) for format in (MXFP4, INT8, BFLOAT16, FLOAT32)
 )
 
 
@@ -325,7 +279,9 @@ def _make_multiply(n_columns, pairs):
 
 _multiply_one, _multiply_two = _make_multiply(1, False), _make_multiply(2, False)
 
-_pairs_of_mxfp4, _pairs_of_int8, _pairs_of_bfloat16 = (_make_decode(format, True) for format in (MXFP4, INT8, BFLOAT16))
+_pairs_of_mxfp4, _pairs_of_int8, _pairs_of_bfloat16 = (
+    make_decode(format, True, _ROWS, _DECODED_ROW) for format in (MXFP4, INT8, BFLOAT16)
+)
 _multiply_one_pairs, _multiply_two_pairs = _make_multiply(1, True), _make_multiply(2, True)
 
 

@@ -22,7 +22,7 @@ from gptoss_lab.ops.threads import launch, lock, scratch, threads
 MOST_IN_PANELS = 512
 """Vectors that go in panels together: those of one panel after another should stay in the L2 cache."""
 
-_WORTH_A_PANEL = 0.9  # of its lanes filled: then panels are faster than dot products
+_WORTH_A_PANEL = {"float32": 0.9, "bfloat16": 0.6}  # of its lanes filled: then panels are faster than dot products
 _FEW = 4  # vectors that each thread prepares for itself, sooner than all could wait for each other
 _FORMATS = {torch.float32: FLOAT32, torch.bfloat16: BFLOAT16}
 
@@ -100,10 +100,10 @@ def order_of(matrix: Matrices, precision: Precision) -> int:
     return PAIRS if precision == "bfloat16" and matrix.format != FLOAT32 else matrix.format
 
 
-def number_in_panels(n: int) -> int:
+def number_in_panels(n: int, precision: Precision) -> int:
     """How many of n vectors should go in panels."""
     whole, rest = divmod(n, LANES)
-    return n if rest >= _WORTH_A_PANEL * LANES else whole * LANES
+    return n if rest >= _WORTH_A_PANEL[precision] * LANES else whole * LANES
 
 
 def multiply_in_panels(matrix: Matrices, precision: Precision, x: Rows, n: int, out: Rows) -> None:
@@ -161,7 +161,15 @@ def _multiply(
 
 
 def dot_products(
-    matrices: Matrices, groups: Groups, n: int, x: Rows, out: Rows, factors: int = 0, swiglu_limit: float | None = None
+    matrices: Matrices,
+    groups: Groups,
+    n: int,
+    x: Rows,
+    out: Rows,
+    *,
+    precision: Precision = "float32",
+    factors: int = 0,
+    swiglu_limit: float | None = None,
 ) -> None:
     """Of n vectors, those of the groups: out = (matrix x + bias) * factors, or swiglu(matrix x + bias)."""
     n_threads = threads()
@@ -171,6 +179,7 @@ def dot_products(
     with lock:
         own = scratch(own_size + size * (n_threads if each else 1))
         job = dots_job(matrices, groups, x, out, own + 4 * own_size, own, factors=factors, swiglu_limit=swiglu_limit)
+        job = job._replace(order=order_of(matrices, precision))
         if each:
             job = job._replace(vectors_each=4 * size)
         else:
@@ -195,4 +204,5 @@ def dots_job(
     vectors: memory for the vectors in spread order. own: memory for the threads.
     """
     limit = (swiglu_limit is not None, swiglu_limit or 0.0)
-    return Dots(*matrices, *groups, *x, *out, factors, addends, *limit, vectors, vectors_each=0, scratch=own)
+    rest = (factors, addends, *limit, matrices.format, vectors)
+    return Dots(*matrices, *groups, *x, *out, *rest, vectors_each=0, scratch=own)

@@ -176,6 +176,20 @@ def pairs_of(builder, first, second):
     return builder.bitcast(builder.shuffle_vector(rounded, rounded, order), FLOATS)
 
 
+@emitted(_float, _float, _float)
+def pair_of(builder, first, second):
+    """One word of two numbers, as `pairs_of` makes them."""
+    halves = _rounded(builder, splat_of(builder, first, FLOATS), splat_of(builder, second, FLOATS))
+    words = builder.shuffle_vector(halves, halves, ir.Constant(ir.VectorType(I32, 2), [0, LANES]))
+    return builder.bitcast(words, F32)
+
+
+@emitted(Floats, Floats, Floats)
+def pairs_in_row(builder, first, second):
+    """The numbers of two vectors, one after the other, rounded to bfloat16: two to a word."""
+    return builder.bitcast(_rounded(builder, first, second), FLOATS)
+
+
 def _rounded(builder: ir.IRBuilder, first: Any, second: Any) -> Any:
     """The numbers of two vectors, one after the other, as bfloat16."""
     return call_bfloat16(builder, "llvm.x86.avx512bf16.cvtne2ps2bf16.512", HALVES, second, first)
