@@ -67,7 +67,9 @@ def test_what_came_next_is_known_but_for_the_last_token(trace: Trace) -> None:
 
 def test_four_thousand_tokens_take_less_than_five_megabytes() -> None:
     long = lensed.with_lens(traces.long(4000, 2, 4, 2), n_layers=24)
-    assert size(lens_data(long)) <= 5_000_000
+    data = lens_data(long)
+    assert data["nGuesses"] == 5
+    assert size(data) <= 5_000_000
     # As many texts as there are guesses, at the larger model's depth: fewer guesses a place, and still the likeliest.
     rng = np.random.default_rng(0)
     tokens = rng.integers(0, 200_000, size=(73, 2000, 5))

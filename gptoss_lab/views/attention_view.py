@@ -73,7 +73,7 @@ class AttentionView(ipywidgets.VBox):
             state=state
             | {
                 "heading": [TITLE, self._aid],
-                "directions": [list(each) for each in DIRECTIONS],
+                "menus": [["direction", "Arcs to", [list(each) for each in DIRECTIONS]]],
                 "heads": page_heads(self.map.trace, self.head),
             },
         )

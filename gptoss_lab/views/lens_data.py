@@ -10,7 +10,7 @@ from gptoss_lab.trace import Trace
 from gptoss_lab.views.plain_text import quoted
 from gptoss_lab.views.strip_data import as_bytes, conversation
 
-GUESS_BYTES = 4_400_000
+GUESS_BYTES = 4_750_000
 """For all guesses and what is known of them; fewer guesses a place are sent where that is too little."""
 
 FARTHEST_RANK = 65535
