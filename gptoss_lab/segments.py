@@ -65,6 +65,11 @@ def step_of(steps: Sequence[Segment], position: int) -> Segment | None:
     return next((step for step in steps if step.start <= position < step.stop), None)
 
 
+def ends_step(text: str) -> bool:
+    """Whether a text ends where a sentence does."""
+    return bool(text.strip()) and _ends(text, "sentence")[-1:] == [len(text)]
+
+
 _CLOSERS = r"[\"'”’»)\]*_`]*"
 _LINE_ENDS = r"(?:[^\S\n]*\n)"
 _ENDS = {

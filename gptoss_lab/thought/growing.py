@@ -6,7 +6,8 @@ some of the first of them: never of others. Whatever is left half done is done a
 
 import contextvars
 import math
-from collections.abc import Callable, Iterator
+from collections import abc
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import islice
@@ -20,7 +21,7 @@ from gptoss_lab.cache import KVCache
 from gptoss_lab.edits import Edit
 from gptoss_lab.generate import Generator, entropy_of, likeliest
 from gptoss_lab.harmony import Message, Span, StreamParser
-from gptoss_lab.model import Stopped, never
+from gptoss_lab.model import FwdHooks, Stopped, never
 from gptoss_lab.session import Model
 from gptoss_lab.thought.structure import problems_of
 from gptoss_lab.thought.tree import Alternative, Branch, Finish, Settings, Token
@@ -108,13 +109,15 @@ def growth_of(branch: Branch, cache: KVCache, limit: int) -> Growth:
     )
 
 
-def grow(model: Model, growth: Growth, should_stop: Callable[[], bool] = never) -> Iterator[Token]:
+def grow(
+    model: Model, growth: Growth, should_stop: Callable[[], bool] = never, hooks: FwdHooks = ()
+) -> abc.Generator[Token, None, None]:
     """Reads what is given and generates what is to follow, yielding each new token when it is in its place.
 
-    Runs under the branch's own interventions and no others. Left before its end, by an exception or by whoever
-    listens, it can be called again, and goes on as if nothing had happened.
+    Runs under the branch's own interventions and these hooks, and no others. Left before its end, by an exception or by
+    whoever listens, it can be called again, and goes on as if nothing had happened.
     """
-    return _in_a_context_of_its_own(_grow(model, growth, should_stop))
+    return _in_a_context_of_its_own(_grow(model, growth, should_stop, hooks))
 
 
 def read_given(model: Model, growth: Growth) -> None:
@@ -132,11 +135,13 @@ def under(model: Model, edits: tuple[Edit, ...], work: Callable[[], Item]) -> It
     return contextvars.Context().run(alone)
 
 
-def _grow(model: Model, growth: Growth, should_stop: Callable[[], bool]) -> Iterator[Token]:
+def _grow(
+    model: Model, growth: Growth, should_stop: Callable[[], bool], hooks: FwdHooks
+) -> abc.Generator[Token, None, None]:
     settings, controls = growth.settings, control_ids(model.tokenizer)
     ends = {controls["<|return|>"], controls["<|call|>"]}
     growth.finish = "interrupted"  # unless it comes to another end
-    with model.edit(settings.edits):
+    with model.edit(settings.edits), model.hooks(hooks):
         try:
             _read_given(model, growth, should_stop)
         except Stopped:
@@ -225,7 +230,7 @@ def _token(
 _text = lru_cache(maxsize=1 << 16)(token_text)
 
 
-def _in_a_context_of_its_own(items: Iterator[Item]) -> Iterator[Item]:
+def _in_a_context_of_its_own(items: abc.Generator[Item, None, None]) -> abc.Generator[Item, None, None]:
     """The same items, made where no interventions or hooks are active but those that the iterator sets itself.
 
     So whoever listens between two items is not under them, and two iterators may take turns.
@@ -235,4 +240,4 @@ def _in_a_context_of_its_own(items: Iterator[Item]) -> Iterator[Item]:
         while (item := context.run(next, items, end)) is not end:
             yield item  # type: ignore[misc]
     finally:
-        context.run(items.close)  # type: ignore[attr-defined]
+        context.run(items.close)

@@ -28,6 +28,7 @@ from gptoss_lab.session import CHAT_TOKENS, Model
 from gptoss_lab.thought import saving
 from gptoss_lab.thought.differences import Difference, compare
 from gptoss_lab.thought.growing import Growth, grow, growth_of, read_given, under
+from gptoss_lab.thought.monitors import Alarm, Monitor, watch
 from gptoss_lab.thought.tree import Branch, Settings, Token, given
 from gptoss_lab.tokenizer import token_text
 
@@ -86,6 +87,8 @@ class ThoughtLab:
             max_new_tokens=max(1, min(CHAT_TOKENS, room)) if max_new_tokens is None else max_new_tokens,
         )
         """What the first thought is generated under."""
+        self.alarms: list[Alarm] = []
+        """What monitors have said; see `thought.monitors`."""
         self._growths: dict[int, Growth] = {}
 
     def __repr__(self) -> str:
@@ -136,9 +139,14 @@ class ThoughtLab:
         max_new_tokens: int | None = None,
         on_token: Callable[[Token], None] | None = None,
         should_stop: Callable[[], bool] = never,
+        monitors: Sequence[Monitor] = (),
     ) -> Branch:
-        """Goes on with a branch that has not come to its end, to its limit or for so many tokens in all."""
-        for token in self.stream(of, max_new_tokens=max_new_tokens, should_stop=should_stop):
+        """Goes on with a branch that has not come to its end, to its limit or for so many tokens in all.
+
+        monitors: they read along; where one speaks up, the branch stops there and `alarms` says why. See
+            `thought.monitors`.
+        """
+        for token in self.stream(of, max_new_tokens=max_new_tokens, should_stop=should_stop, monitors=monitors):
             if on_token:
                 on_token(token)
         return self[self._number(of)]
@@ -149,6 +157,7 @@ class ThoughtLab:
         *,
         max_new_tokens: int | None = None,
         should_stop: Callable[[], bool] = never,
+        monitors: Sequence[Monitor] = (),
     ) -> Iterator[Token]:
         """As `resume`, token by token: each is in the branch when it is given out. Streams may take turns."""
         if not self._growths and of in (None, 0):
@@ -156,6 +165,8 @@ class ThoughtLab:
         growth = self._growths[self._number(of)]
         if max_new_tokens is not None:
             growth.limit = replace(growth.settings, max_new_tokens=max_new_tokens).max_new_tokens
+        if monitors:
+            return watch(self.model, growth, monitors, self.alarms, should_stop)
         return grow(self.model, growth, should_stop)
 
     # Branching
@@ -469,6 +480,7 @@ def load_thoughts(path: str | PathLike[str], model: Model | None = None) -> Thou
     thoughts = object.__new__(ThoughtLab)
     thoughts._model, thoughts._model_name = model, data["model"]
     thoughts.question, thoughts.settings, thoughts._growths = data["question"], data["settings"], {}
+    thoughts.alarms = []
     if model is not None:
         _check_vocabulary(model, data["texts"], data["model"])
     for branch, limit in data["branches"]:
