@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from gptoss_lab.recording import Record as Record
     from gptoss_lab.session import Model as Model
     from gptoss_lab.session import load as load
+    from gptoss_lab.thought.desk import ThoughtDesk as ThoughtDesk
     from gptoss_lab.thought.lab import ThoughtLab as ThoughtLab
     from gptoss_lab.thought.lab import load_thoughts as load_thoughts
     from gptoss_lab.trace import Trace as Trace
@@ -36,6 +37,7 @@ _HOMES = {
     "compare": "gptoss_lab.experiments.comparison",
     "sweep": "gptoss_lab.experiments.sweeping",
     "ThoughtLab": "gptoss_lab.thought.lab",
+    "ThoughtDesk": "gptoss_lab.thought.desk",
     "load_thoughts": "gptoss_lab.thought.lab",
 }
 _SUBMODULES = (

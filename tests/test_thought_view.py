@@ -12,7 +12,9 @@ import traitlets
 
 import gptoss_lab as lab
 from gptoss_lab.views import front_end
-from gptoss_lab.views.plain_text import quoted
+from gptoss_lab.views.difference_data import difference_data, routed_alike
+from gptoss_lab.views.difference_view import DifferenceView
+from gptoss_lab.views.plain_text import quoted, visible
 from gptoss_lab.views.thought_data import PER_POSITION, branch_data, no_branch, node, page_branches, tree_data
 from gptoss_lab.views.thought_view import ThoughtView
 
@@ -127,7 +129,118 @@ def test_an_exported_page_is_one_file_without_foreign_markup(thoughts: lab.Thoug
 
 def test_joined_modules_share_one_scope_without_a_clash() -> None:
     declared: dict[str, Any] = {}
-    for script in ("thought_map.js", "thought_page.js"):
+    for script in ("thought_map.js", "thought_page.js", "difference_text.js", "difference_page.js", "chart_page.js"):
         names = re.findall(r"^(?:async )?(?:function|const|let|class) (\w+)", front_end.module(script), re.MULTILINE)
         declared[script] = sorted({name for name in names if names.count(name) > 1})
     assert not any(declared.values()), declared
+
+
+def test_two_branches_side_by_side(thoughts: lab.ThoughtLab, tmp_path: Path) -> None:
+    found = thoughts.compare(0, 2)
+    data = difference_data(found)
+    for branch, side in zip((found.a, found.b), data["sides"], strict=True):
+        said = ["".join(text for text, *_ in message["parts"]) for message in side]
+        assert said == [visible(message.content) for message in branch.messages]
+        assert sum(parts for message in side for *_, parts in message["parts"]) == 1
+        assert [message["kind"] for message in side] == ["analysis", "final"]
+    first = found.a.steps
+    assert data["sides"][0][0]["parts"][0] == [first[0].text, False, False]
+    assert [answer for answer, *_ in data["answers"]] == [found.a.text, found.b.text]
+    view = DifferenceView(found)
+    assert view.routing is not None and view.routing.part == "reply"
+    pairs = routed_alike(found)
+    assert all(found.a.ids[one] == found.b.ids[other] for one, other in pairs)
+    assert "<script>alert" not in view.to_html(tmp_path / "difference.html").read_text(encoding="utf-8")
+
+
+def test_branches_can_be_compared_without_a_model(thoughts: lab.ThoughtLab, tmp_path: Path) -> None:
+    alone = lab.load_thoughts(thoughts.save(tmp_path / "thoughts.json"))
+    view = DifferenceView(alone.compare(0, 1))
+    assert (view.routing, view.text.data["answers"]) == (None, None)
+    view.to_html(tmp_path / "difference.html")
+    reading = lab.ThoughtDesk(alone)
+    assert reading.map.live is False
+    assert all(reading.buttons[name].disabled for name in ("think", "replace", "anew", "effort"))
+
+
+# The desk, without a browser
+
+
+@pytest.fixture
+def desk(thoughts: lab.ThoughtLab) -> lab.ThoughtDesk:
+    fresh = lab.ThoughtLab(thoughts.model, "Which?", seed=5)
+    desk = lab.ThoughtDesk(fresh)
+    desk.buttons["think"].click()
+    desk.wait()
+    return desk
+
+
+def pinned_in_step(desk: lab.ThoughtDesk, number: int) -> int:
+    assert desk.branch is not None
+    return desk.thoughts[desk.branch].steps[number - 1].start + 1
+
+
+def test_every_button_makes_the_branch_that_it_names(desk: lab.ThoughtDesk) -> None:
+    def press(name: str) -> Any:
+        desk.buttons[name].click()
+        desk.wait(20)
+        assert desk.message.value.count(">") == 2, desk.message.value
+        assert desk.branch == desk.thoughts.latest.number
+        return desk.thoughts.latest
+
+    assert desk.thoughts[0].finish == "stop" and desk.stream.blocks == []
+    desk.pinned = pinned_in_step(desk, 3)
+    assert (desk.step.description, desk.step.value) == ("Step 3", desk.thoughts[0].steps[2].text.strip())
+    desk.step.value = "Keep 7 safe."
+    assert press("replace").text == "7"
+    desk.pinned = pinned_in_step(desk, 1)
+    desk.step.value = "Hm."
+    desk.keep.value = True
+    inserted = press("insert")
+    assert [step.text.strip() for step in inserted.steps[:3]][1:2] == ["Hm."] and inserted.text == "7"
+    desk.pinned = pinned_in_step(desk, 2)
+    assert "Hm." not in press("delete").thought
+    desk.pinned = pinned_in_step(desk, 2)
+    assert len(press("answer").steps) == 3
+    desk.effort.value = "low"
+    assert press("effort").settings.effort == "low"
+    desk.branch = 0
+    desk.pinned = pinned_in_step(desk, 3)
+    anew = press("anew")
+    assert (anew.parent, anew.shared) == (0, pinned_in_step(desk, 3))
+
+
+def test_what_is_likely_can_be_taken_instead(desk: lab.ThoughtDesk) -> None:
+    at = pinned_in_step(desk, 3)
+    wanted = desk.thoughts[0].tokens[at].alternatives[1]
+    desk.map.taken = (at, 1, 1)  # as a click does
+    desk.wait()
+    assert (desk.thoughts[1].tokens[at].id, desk.thoughts[1].text, desk.branch) == (wanted.id, wanted.text, 1)
+
+
+def test_a_stopped_thought_goes_on(thoughts: lab.ThoughtLab) -> None:
+    desk = lab.ThoughtDesk(lab.ThoughtLab(thoughts.model, "Which?", seed=5))
+    desk.stop()
+    desk.do(lambda: desk.thoughts.run(should_stop=lambda: True))
+    desk.stop()
+    desk.wait()
+    desk.buttons["think"].click()
+    desk.wait()
+    assert desk.thoughts[0].ids == thoughts[0].ids
+    assert desk.stream.status == "Branch 0 was ended by the model."
+
+
+def test_what_goes_wrong_is_said(desk: lab.ThoughtDesk, tmp_path: Path) -> None:
+    desk.path.value = str(tmp_path / "nowhere" / "thought.json")
+    desk.buttons["reopen"].click()
+    assert "This did not work." in desk.message.value
+    desk.do(lambda: desk.thoughts.truncate(99, go_on=False))
+    desk.wait()
+    assert "branch 0 has no step 99" in desk.message.value
+    assert not desk.busy and len(desk.thoughts) == 1
+    desk.path.value = str(tmp_path / "thought.json")
+    desk.buttons["save"].click()
+    desk.buttons["reopen"].click()
+    assert "Opened" in desk.message.value and desk.branch == 0
+    desk.buttons["export"].click()
+    assert (tmp_path / "thought.html").exists()

@@ -11,4 +11,5 @@ growing       Growth: a branch while it grows, consistent whenever it is interru
 structure     where a branch is not in harmony's form
 differences   two branches side by side
 saving        a tree as one JSON file, and back
+desk          ThoughtDesk: the lab in a notebook, with the mouse
 """

@@ -6,6 +6,7 @@
     lab.views.compare(one, other)   # two traces side by side, or what lab.compare returned: flips, with their margins
     lab.views.thoughts(thoughts)    # the branches of a thought lab, each with its tokens, steps and what was likely
     lab.views.experts(trace)        # one expert: its load, its company, its tokens, and what it promotes
+    lab.views.difference(difference)    # two of them side by side, as `ThoughtLab.compare` finds them
     lab.views.lens(trace)           # what the model would say next at each point of its layers
     lab.views.ask(model)            # a box to ask something else
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from gptoss_lab.views.ask_box import ask as ask
     from gptoss_lab.views.attention_view import attention as attention
     from gptoss_lab.views.compare_view import compare as compare
+    from gptoss_lab.views.difference_view import difference as difference
     from gptoss_lab.views.experts_view import experts as experts
     from gptoss_lab.views.lens_view import lens as lens
     from gptoss_lab.views.reply import reply_html as reply_html
@@ -34,6 +36,7 @@ _HOMES = {
     "experts": "gptoss_lab.views.experts_view",
     "lens": "gptoss_lab.views.lens_view",
     "thoughts": "gptoss_lab.views.thought_view",
+    "difference": "gptoss_lab.views.difference_view",
     "ask": "gptoss_lab.views.ask_box",
     "reply_html": "gptoss_lab.views.reply",
 }

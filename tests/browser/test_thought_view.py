@@ -1,0 +1,228 @@
+"""Branches of a thought, on a page to read and in a notebook to work with: mouse and keyboard, streaming, keeping."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from looking import WATCH_ALERTS, assert_nothing_ran, assert_readable, hover_ms
+
+from gptoss_lab import ThoughtLab, load
+from gptoss_lab.views.plain_text import as_token
+from gptoss_lab.views.thought_view import ThoughtView
+
+pytestmark = pytest.mark.browser
+
+HOSTILE = "Keep </script><script>alert(1)</script><img src=x onerror='alert(2)'> 7 safe."
+QUESTION = "<img src=x onerror='alert(3)'>"
+
+
+@pytest.fixture(scope="module")
+def thoughts() -> ThoughtLab:
+    thoughts = ThoughtLab(load("planted:answer", engine="torch"), QUESTION, seed=5)
+    first = thoughts.run()
+    position = first.steps[3].start + 1
+    thoughts.branch(position, first.tokens[position].alternatives[1].id)
+    thoughts.edit(2, HOSTILE, of=0)
+    thoughts.edit(5, "Keep<|end|> 9 safe.", of=1)
+    return thoughts
+
+
+def rows(page: Any) -> list[str]:
+    return page.locator(".gl-branch .gl-branch-number").all_text_contents()
+
+
+def reading(page: Any, thoughts: ThoughtLab) -> None:
+    """What can be done wherever there is a view; begins with branch 0 and ends with branch 2."""
+    assert rows(page) == ["0", "1", "3", "2"]
+    assert page.locator(".gl-problem").count() == 1
+    # By mouse: a row is read, its tokens and steps shown.
+    page.locator(".gl-branch").nth(1).click()
+    page.wait_for_function("document.querySelector('.gl-chosen .gl-branch-number').textContent === '1'")
+    assert page.locator(".gl-begin").all_text_contents() == ["reply begins ▸", "leaves branch 0 ▸"]
+    branch = thoughts[1]
+    assert page.locator(".gl-steps tbody tr").count() == len(branch.steps)
+    # A step selects its tokens, and pins the first.
+    page.locator(".gl-steps tbody tr").nth(1).click()
+    step = branch.steps[1]
+    selected = [as_token(token.text) for token in branch.tokens[step.start : step.stop]]
+    page.wait_for_selector(".gl-selected")
+    assert page.locator(".gl-selected").all_text_contents() == selected
+    # Pointing at a token tells what was expected in its place.
+    place = step.start + 1 - branch.n_prompt
+    page.locator(".gl-token").nth(place).hover()
+    tip = page.locator(".gl-tip").inner_text()
+    assert f"Entropy {branch.tokens[step.start + 1].entropy:.2f} nats." in tip
+    assert f"Step {step.number}." in tip and "Likeliest here:" in tip
+    # By keyboard: arrows walk, Enter picks.
+    tree = page.get_by_role("tree")
+    tree.focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("End")
+    assert page.locator(".gl-chosen .gl-branch-number").text_content() == "1"
+    page.keyboard.press("Enter")
+    page.wait_for_function("document.querySelector('.gl-chosen .gl-branch-number').textContent === '2'")
+    assert "<script>alert(1)</script>" in page.locator(".gl-steps").inner_text()
+    assert tree.evaluate("tree => tree === document.activeElement"), "reading a branch leaves the keyboard where it is"
+    assert "raw thought, not meant for end users" in page.locator(".gl-thought").inner_text()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_as_a_page(open_page: Callable[..., Any], thoughts: ThoughtLab, scheme: str, pictures: Path) -> None:
+    page = open_page(ThoughtView(thoughts), scheme, (1280, 1100))
+    reading(page, thoughts)
+    page.get_by_label("Colour by").select_option("entropy")
+    assert page.locator(".gl-token.gl-weight").count() > 20
+    page.locator(".gl-token").nth(20).click()
+    assert page.locator(".gl-takes button").count() == 0
+    assert_readable(page, "#view")
+    assert_nothing_ran(page)
+    assert page.errors == [] and len(page.requests) == 1
+    page.screenshot(path=pictures / f"thought-page-{scheme}.png")
+
+
+def test_five_hundred_branches_stay_quick(open_page: Callable[..., Any], thoughts: ThoughtLab) -> None:
+    many = ThoughtLab(thoughts.model, "Which?", seed=5)
+    many.run()
+    for number in range(499):
+        branch = many[number // 3]
+        place = branch.n_prompt + 5 + number % 10
+        many.edit(tokens=(place, place + 1), text=str(number % 10), of=branch, rest="keep", go_on=False)
+    assert len(many) == 500
+    page = open_page(ThoughtView(many))
+    assert len(rows(page)) == 500
+    cost = """
+    async () => {
+      const tree = document.querySelector('.gl-branches');
+      const costs = [];
+      for (let turn = 0; turn < 21; turn++) {
+        const before = performance.now();
+        for (const key of ['ArrowDown', 'Enter']) tree.dispatchEvent(new KeyboardEvent('keydown', { key }));
+        document.body.getBoundingClientRect();
+        costs.push(performance.now() - before);
+      }
+      return costs.sort((one, other) => one - other)[10];
+    }
+    """
+    walk = page.evaluate(cost)
+    print(f"a step to the next of 500 branches: {walk:.0f} ms; pointing at one: {hover_ms(page, '.gl-branch'):.1f} ms")
+    assert walk < 100
+    assert page.errors == []
+
+
+DESK = """
+import time, gptoss_lab as lab
+class Waiting(lab.ThoughtLab):
+    waits = True
+    def stream(self, of=None, *, should_stop, **options):
+        for number, token in enumerate(super().stream(of, should_stop=should_stop, **options)):
+            while self.waits and number > 15 and not should_stop():
+                time.sleep(0.02)
+            yield token
+thoughts = Waiting(lab.load("planted:answer", engine="torch"), "Which?", seed=5)
+desk = lab.ThoughtDesk(thoughts)
+desk
+"""
+
+
+def test_a_desk_in_a_notebook(open_notebook: Callable[..., Any], lab: Any, pictures: Path) -> None:
+    notebook = open_notebook(DESK, size=(1280, 1500))
+    page = notebook.page
+    page.evaluate(WATCH_ALERTS)
+    notebook.run_all()
+
+    def press(name: str) -> None:
+        page.get_by_role("button", name=name, exact=True).click()
+
+    def branches(number: int) -> None:
+        page.wait_for_function("n => document.querySelectorAll('.gl-branch').length === n", arg=number)
+        notebook.wait_until("(len(thoughts), desk.busy, desk.branch)", f"({number}, False, {number - 1})", 20)
+
+    # Streaming, Stop, Go on.
+    press("Think")
+    page.wait_for_selector(".gl-running")
+    page.wait_for_function("document.querySelector('.gl-message[data-kind=analysis] pre')?.textContent.includes('See')")
+    assert "not meant for end users" in page.locator(".gl-message").first.inner_text()
+    press("Stop")
+    page.wait_for_function("document.querySelector('.gl-status').textContent.includes('was interrupted')")
+    notebook.wait_until("(thoughts[0].finish, desk.busy)", "('interrupted', False)")
+    notebook.ask("setattr(thoughts, 'waits', False)")
+    press("Go on")
+    page.wait_for_function("document.querySelector('.gl-status').textContent.includes('was ended by the model')")
+    branches(1)
+    assert page.locator(".gl-message").count() == 0, "what was streamed stands in the view"
+
+    # Branching by a click on what else was likely.
+    place = int(notebook.ask("thoughts[0].steps[2].start + 1 - thoughts[0].n_prompt"))
+    page.locator(".gl-token").nth(place).click()
+    page.wait_for_selector(".gl-takes button")
+    taken = page.locator(".gl-takes button .gl-bar-text").nth(1).text_content()
+    page.locator(".gl-takes button").nth(1).click()
+    branches(2)
+    assert notebook.ask("(thoughts[1].tokens[thoughts[1].shared].text, thoughts[1].parent)") == f"({taken!r}, 0)"
+    assert notebook.ask("thoughts[1].text") == repr(taken)
+
+    # Branching by keyboard: back to the first branch, to a token, to another one in its place.
+    page.get_by_role("tree").focus()
+    page.keyboard.press("Home")
+    page.keyboard.press("Enter")
+    notebook.wait_until("desk.branch", "0")
+    page.wait_for_function("document.querySelectorAll('.gl-begin').length === 1")
+    page.locator(".gl-thought .gl-strip").focus()
+    for _ in range(place + 1):
+        page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.className") == "gl-bar gl-take"
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    branches(3)
+    assert notebook.ask("(thoughts[2].parent, thoughts[2].shared)") == notebook.ask("(0, thoughts[1].shared)")
+
+    # A sentence changed.
+    page.locator(".gl-steps tbody tr").nth(2).click()
+    step = page.get_by_role("textbox", name="Step 3")
+    step.fill("Keep 7 safe. <img src=x onerror='alert(1)'>")
+    press("Replace")
+    branches(4)
+    assert notebook.ask("(thoughts[3].parent, thoughts[3].text)") == "(2, '7')"
+    # A cell's own verbs show too.
+    notebook.ask("thoughts.truncate(1, of=0)")
+    notebook.page.evaluate(
+        "jupyterapp.shell.currentWidget.sessionContext.session.kernel.requestExecute({code: ''}).done"
+    )
+    page.wait_for_function("document.querySelectorAll('.gl-branch').length === 5")
+
+    # Two side by side.
+    page.get_by_label("Beside branch").select_option("1")
+    press("Compare")
+    page.wait_for_selector(".gl-sides")
+    assert page.locator(".gl-side h4").all_text_contents() == [
+        "branch 1",
+        notebook.ask("f'branch {desk.branch}'").strip("'"),
+    ]
+    assert page.locator(".gl-answers tbody tr").count() == int(
+        notebook.ask("len(desk.children[-1].text.data['answers'])")
+    )
+    page.wait_for_selector(".gl-compare .gl-token")
+
+    # Kept, and opened again.
+    press("Save")
+    page.get_by_text("Saved 5 branches").wait_for()
+    press("Export to HTML")
+    page.get_by_text("Wrote thought.html").wait_for()
+    assert "thought_page" not in (lab.folder / "thought.html").read_text(encoding="utf-8")
+    press("Reopen")
+    page.get_by_text("Opened thought.json: 5 branches").wait_for()
+    assert page.locator(".gl-sides").count() == 0
+    assert notebook.ask("(len(desk.thoughts), desk.branch)") == "(5, 0)"
+    page.locator(".gl-branch").nth(2).click()
+    page.locator(".gl-token").nth(place).click()
+    assert_readable(page, ".jp-OutputArea .gptoss")
+    assert_nothing_ran(page)
+    assert notebook.errors == []
+    page.screenshot(path=pictures / "thought-desk-light.png")
+    notebook.use_theme("JupyterLab Dark")
+    assert_readable(page, ".jp-OutputArea .gptoss")
+    page.screenshot(path=pictures / "thought-desk-dark.png")
