@@ -137,7 +137,7 @@ function drawAttention(root, data, set) {
 }
 
 const POINT = "Point at the picture to read it. Click a row to pin its token.";
-const NOT_HERE = "This file is too small to hold this head large. A notebook shows it.";
+const NOT_HERE = "This head is still to come, or this file does not hold it large: a notebook shows every head.";
 
 function sinkLegend() {
   const example = element("i", { class: "gl-sink" });

@@ -7,6 +7,7 @@ import { paintWeights } from "./weight_colours.js";
    pick([layer, head]) }. Under each picture a bar says how much of the attention goes to the sink. */
 
 const FEW = 16;
+const MARGIN = 6; // pixels around the chosen head
 let grids = 0;
 
 export function headGrid(data, { onHover, onPick }) {
@@ -63,6 +64,7 @@ export function headGrid(data, { onHover, onPick }) {
     cells[picked].root.classList.add("gl-picked");
     cells[picked].root.setAttribute("aria-selected", "true");
     root.setAttribute("aria-activedescendant", cells[picked].root.id);
+    bringIntoView(root, cells[picked].root);
   }
 
   function paint(colours) {
@@ -70,6 +72,18 @@ export function headGrid(data, { onHover, onPick }) {
   }
 
   return { root, paint, pick };
+}
+
+// Scrolls the grid alone, clear of the layers' names: scrollIntoView would move the notebook too.
+function bringIntoView(grid, cell) {
+  const [outer, inner] = [grid.getBoundingClientRect(), cell.getBoundingClientRect()];
+  const names = cell.parentElement.firstElementChild.offsetWidth;
+  const left = inner.left - outer.left - names - MARGIN;
+  const right = inner.right - outer.left - grid.clientWidth + MARGIN;
+  const top = inner.top - outer.top - MARGIN;
+  const bottom = inner.bottom - outer.top - grid.clientHeight + MARGIN;
+  grid.scrollLeft += left < 0 ? left : Math.max(0, right);
+  grid.scrollTop += top < 0 ? top : Math.max(0, bottom);
 }
 
 function drawHead(data, name, id) {

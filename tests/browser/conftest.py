@@ -141,7 +141,7 @@ def open_page(browser: Any, tmp_path: Path) -> Iterator[Callable[..., Any]]:
         page.goto(path.as_uri())
         page.wait_for_selector("#view .gptoss > *")
         if page.evaluate("document.getElementById('library').textContent !== ''"):
-            page.wait_for_selector(".js-plotly-plot .bars .point")
+            page.wait_for_selector(".js-plotly-plot .bars .point", state="attached")  # the first bar may have no height
         return page
 
     yield open_it
