@@ -1,8 +1,10 @@
 """All layers at once for a few tokens: the same as one operation after another, with one thread and two."""
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import numba
+import numpy as np
 import pytest
 import torch
 from small import SHAPES
@@ -46,16 +48,54 @@ def near(actual: Tensor, expected: Tensor) -> None:
 @pytest.mark.parametrize("packed", [True, False])
 def test_logits_are_those_of_one_operation_after_another(shape: str, packed: bool) -> None:
     quick, plain = two_ways(shape, packed=packed)
-    for batch in (1, 2, 4):
+    for batch in (1, 2, 3):
         ids = torch.randint(quick.config.d_vocab, (batch, 80))
         caches = [[model.new_cache() for _ in range(batch)] for model in (quick, plain)]
         at = 0
-        for n in (61, 1, 1, 2, 1, 1, 4, 1):  # with a piece's end within
+        for n in (59, 1, 1, 2, 1, 5, 4, 1):  # with a piece's end within
             found, expected = (
                 model(ids[:, at : at + n], cache) for model, cache in zip((quick, plain), caches, strict=True)
             )
             near(found, expected)
             at += n
+
+
+@pytest.mark.parametrize("n_before", [10, 64, 130])
+def test_forks_look_at_what_they_share_together(n_before: int) -> None:
+    quick, plain = two_ways("six heads, three to a key-value head")
+    ids = torch.randint(quick.config.d_vocab, (5, n_before + 9))
+    trunks = [model.new_cache() for model in (quick, plain)]
+    for model, trunk in zip((quick, plain), trunks, strict=True):
+        model(ids[0, :n_before], trunk)
+    forks = [[trunk.fork() for _ in range(5)] for trunk in trunks]
+    at = n_before
+    for n in (1, 1, 3, 1):
+        given = ids[:, at : at + n]
+        near(quick(given, forks[0]), plain(given, forks[1]))
+        at += n
+
+
+def test_keys_are_shared_as_far_as_pieces_are_the_same() -> None:
+    def shared(tables: list[list[int]], start: int) -> int:
+        context = SimpleNamespace(tables=np.array(tables), start=start, piece_length=64)
+        return few_tokens._n_shared(context)  # type: ignore[arg-type]
+
+    assert shared([[1, 2, 3], [1, 2, 4]], 150) == 128
+    assert shared([[1, 2], [3, 2]], 100) == 0
+    assert shared([[1, 2], [1, 2]], 100) == 100
+
+
+@pytest.mark.parametrize("sink", [-90.0, 0.0, 90.0])
+def test_shares_are_blended_however_much_the_sinks_take(sink: float) -> None:
+    quick, plain = two_ways("top 2")
+    for model in (quick, plain):
+        for layer in model.weights.layers:
+            layer.sinks.fill_(sink)
+    trunks = [model.new_cache() for model in (quick, plain)]
+    for model, trunk in zip((quick, plain), trunks, strict=True):
+        model(list(range(70)), trunk)
+    forks = [[trunk.fork(), trunk.fork()] for trunk in trunks]
+    near(quick([[5], [6]], forks[0]), plain([[5], [6]], forks[1]))
 
 
 def test_a_fork_goes_its_own_way() -> None:

@@ -174,14 +174,14 @@ def test_the_torch_engine_carries_gradients_through_packed_experts_and_caches() 
 
 
 @engines
-@pytest.mark.parametrize("chunk", [100, 5])
+@pytest.mark.parametrize("chunk", [100, 20])
 def test_stopping_midway_leaves_caches_as_they_were(engine: str, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gptoss_lab.model.CHUNK", chunk)
     model = make(engine=engine)
-    prompt = tokens(1, 20)
+    prompt = tokens(1, 40)
     cache = model.new_cache()
     before = model(prompt[:, :10], cache)
-    asked = iter([False] * (2 if chunk > 10 else 4) + [True])
+    asked = iter([False] * (2 if chunk > 30 else 3) + [True])
     with pytest.raises(Stopped):
         model(prompt[:, 10:], cache, should_stop=lambda: next(asked))
     assert cache.length == 10

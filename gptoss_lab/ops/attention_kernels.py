@@ -5,9 +5,14 @@ A query lies in each lane. A block of queries is taken from all the heads that s
 value is read once for them; the softmax is kept up as keys come (Milakov and Gimelshein, "Online normalizer calculation
 for softmax", 2018; Dao et al., "FlashAttention", 2022). Where there are fewer blocks than threads the keys are split
 too, and what the splits found is merged.
+
+Sequences that share a prefix can attend to it together, as one block of queries, and each to its own keys apart; what
+both found is blended. (Juravsky et al., "Hydragen", arXiv 2402.05099, section 3.1.)
 """
 
 from typing import NamedTuple
+
+import numpy as np
 
 from gptoss_lab.ops.compile import Kernel, device, inner_loop, job_reader
 from gptoss_lab.ops.simd import (
@@ -38,6 +43,7 @@ VECTOR = 4 * LANES
 
 _WIDTH = 2  # vectors of queries in a block
 _SUMS = 16 if INSTRUCTION_SET == "avx512" else 8  # vectors of sums that are in registers together
+_LEAST_MASS = 1e-37  # of no keys at all, or of keys that the sink leaves nothing
 _KEYS = 64  # keys whose scores are in the L1 cache together
 
 
@@ -62,12 +68,27 @@ class Attention(NamedTuple):
     piece_length: int
     key_offset: int
     value_offset: int
+    first_key: int  # those before it are not looked at, nor those ...
+    end_key: int  # ... from here on
+    sink: int  # 1: it is counted
+    logs: int  # float32 [batch, pos, head]: for each query the logarithm of its mass, for `blend`; or 0
     n_splits: int
     partial: int  # for each block and split: its softmax and z, see `_Block`
     scratch: int
 
 
-_read = job_reader(Attention)
+class Blend(NamedTuple):
+    """What attention found over two ranges of keys, together, for n queries (of each head)."""
+
+    z: int  # [n, d_head], over one range; and the result
+    other: int  # the same over the other range
+    logs: int  # [n]: the logarithm of the mass that z belongs to
+    other_logs: int
+    n: int
+    d_head: int
+
+
+_read, _read_blend = job_reader(Attention), job_reader(Blend)
 
 
 def n_blocks(batch: int, pos: int, n_heads: int, n_kv_heads: int) -> int:
@@ -155,10 +176,11 @@ def attend(thread, n_threads, address):
         group = job.n_heads // job.n_kv_heads
         first_position = job.start + block.first // group
         last_position = job.start + (block.first + block.n - 1) // group
-        first, end = max(0, first_position - job.window + 1), last_position + 1
-        n = end - first
+        first, end = max(job.first_key, first_position - job.window + 1), min(last_position + 1, job.end_key)
+        n = max(end - first, 0)
         first, end = first + n * split // job.n_splits, first + n * (split + 1) // job.n_splits
-        hidden = first_position != last_position
+        # Some query of the block may not see all of these keys.
+        hidden = end > first_position + 1 or first < last_position - job.window + 1
         if block.n <= LANES:
             _attend_one(job, block, first, end, hidden)
         else:
@@ -184,6 +206,18 @@ def merge(thread, n_threads, address):
             _merge_into(job, block, _block(job, item, split, own))
         _describe(job, block)
         _finish(job, block)
+
+
+@Kernel
+def blend(thread, n_threads, address):
+    """After `attend` over one range of keys, and over another."""
+    job = _read_blend(address)
+    for query in range(job.n * thread // n_threads, job.n * (thread + 1) // n_threads):
+        ours, theirs = get_float(job.logs + 4 * query), get_float(job.other_logs + 4 * query)
+        share = np.float32(1.0 / (1.0 + np.exp(np.float64(theirs) - np.float64(ours))))
+        for i in range(4 * query * job.d_head, 4 * (query + 1) * job.d_head, 4):
+            other = get_float(job.other + i)
+            set_float(job.z + i, other + share * (get_float(job.z + i) - other))
 
 
 @device
@@ -234,7 +268,7 @@ def _begin_softmax(job, block, split):
     for lane in range(_WIDTH * LANES):
         head = block.kv_head * group + (block.first + min(lane, block.n - 1)) % group
         set_float(block.largest + 4 * lane, get_float(job.sinks + 4 * head))
-        set_float(block.mass + 4 * lane, 1.0 if split == 0 else 0.0)
+        set_float(block.mass + 4 * lane, 1.0 if split == 0 and job.sink else 0.0)
     for at in range(0, job.d_head * _ROW, VECTOR):
         store(block.z + at, splat(0.0))
 
@@ -242,9 +276,14 @@ def _begin_softmax(job, block, split):
 @device
 def _finish(job, block):
     for i in range(0, _ROW, VECTOR):
-        share = splat(1.0) / load(block.mass + i)
+        share = splat(1.0) / maximum(load(block.mass + i), splat(_LEAST_MASS))
         for at in range(i, job.d_head * _ROW, _ROW):
             store(block.z + at, load(block.z + at) * share)
+    if job.logs:
+        for lane in range(block.n):
+            mass = max(get_float(block.mass + 4 * lane), np.float32(_LEAST_MASS))
+            row = get_int(block.rows + 8 * lane) // job.d_head  # bytes of one number instead of d_head
+            set_float(job.logs + row, get_float(block.largest + 4 * lane) + np.float32(np.log(np.float64(mass))))
     whole = job.d_head // LANES * LANES
     for vector in range((block.n + LANES - 1) // LANES):
         rows, source = block.rows + 8 * vector * LANES, block.z + vector * VECTOR

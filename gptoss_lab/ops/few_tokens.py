@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gptoss_lab.config import ModelConfig
 from gptoss_lab.ops import Context, attention_kernels, dot_kernels, row_kernels
-from gptoss_lab.ops.attention_kernels import Attention
+from gptoss_lab.ops.attention_kernels import Attention, Blend
 from gptoss_lab.ops.products import Groups, Matrices, Rows, address_of, dots_job, stored
 from gptoss_lab.ops.row_kernels import Choice, Grouping, Keeping, Norm, Rotation, Sum
 from gptoss_lab.ops.steps import Step, Steps
@@ -24,7 +24,7 @@ from gptoss_lab.weights import LayerWeights, Weights
 class Layers:
     """The layers of one model."""
 
-    most = 4
+    most = 16
     """Tokens, of all sequences together, that may go this way."""
     points = (
         "hook_resid_pre",
@@ -70,6 +70,7 @@ class _Program:
         self._steps = Steps(steps)
         self._rotations = [i for i, step in enumerate(steps) if isinstance(step.jobs[0], Rotation)]
         self._placed = [i for i, step in enumerate(steps) if isinstance(step.jobs[0], Keeping | Attention)]
+        self._sharing = [i for i in self._placed if len(steps[i].jobs) == 2]
         self._attentions = [i for i, step in enumerate(steps) if isinstance(step.jobs[0], Attention)]
 
     def run(
@@ -94,6 +95,9 @@ class _Program:
                 ("n_pieces", tables.shape[1]),
             ):
                 field(step, name)[:] = value
+        n_shared = _n_shared(context)
+        for step in self._sharing:
+            field(step, "end_key")[0] = field(step, "first_key")[1] = n_shared
         for step in self._attentions:
             n_keys = min(context.start + self._pos, int(field(step, "window")[0]) + self._pos)
             self._steps.weigh(step, 2 * self._n * self._config.n_heads * self._config.d_head * n_keys)
@@ -128,6 +132,10 @@ class _Program:
         blocks = attention_kernels.n_blocks(self._batch, self._pos, c.n_heads, c.n_kv_heads)
         self._n_splits = -(-threads() // blocks)
         self._partial = torch.empty(blocks * self._n_splits * attention_kernels.partial_floats(c.d_head))
+        # For sequences that share keys: what each finds among its own.
+        self._other_partial = torch.empty_like(self._partial)
+        self._other = torch.empty(n, c.n_heads, c.d_head)
+        self._logs = torch.empty(2, n, c.n_heads)
         n_own = max(dot_kernels.scratch_floats(threads()), attention_kernels.scratch_floats(c.d_head, threads()))
         self._own = torch.empty(n_own + 1024)
 
@@ -164,12 +172,30 @@ class _Program:
         where = (0, 0, 0, context.piece_length, context.key_offset, context.value_offset)
         yield Step(row_kernels.keep, [Keeping(k, v, self._batch, self._pos, c.n_kv_heads, c.d_head, *where)], 0)
         heads = (c.n_heads, c.n_kv_heads, c.d_head, c.d_head**-0.5, address_of(weights.sinks), window)
+        everything = (0, 2 * c.n_ctx, 1, 0)
         memory = (self._n_splits, self._partial.data_ptr(), _aligned(self._own))
-        attention = Attention(q, z, self._batch, self._pos, *heads, *where, *memory)
-        yield Step(attention_kernels.attend, [attention], 0)
-        if self._n_splits > 1:
-            yield Step(attention_kernels.merge, [attention], 0)
+        attention = Attention(q, z, self._batch, self._pos, *heads, *where, *everything, *memory)
+        if self._batch > 1 and self._config.window(i) is None:
+            yield from self._attention_to_shared_keys(attention)
+        else:
+            yield Step(attention_kernels.attend, [attention], 0)
+            if self._n_splits > 1:
+                yield Step(attention_kernels.merge, [attention], 0)
         yield from self._dense([stored(weights.o, weights.o_bias)], z, [mid], addends=pre)
+
+    def _attention_to_shared_keys(self, attention: Attention) -> Iterator[Step]:
+        """What all sequences share comes first, read once for all of them; then what each has of its own."""
+        logs, other_logs = (part.data_ptr() for part in self._logs)
+        shared = attention._replace(
+            batch=1, pos=self._n, window=2 * self._config.n_ctx, logs=logs, n_splits=1, partial=self._partial.data_ptr()
+        )
+        own = attention._replace(
+            z=self._other.data_ptr(), sink=0, logs=other_logs, n_splits=1, partial=self._other_partial.data_ptr()
+        )
+        yield Step(attention_kernels.attend, [shared, own], 0)
+        n, d_head = self._n * self._config.n_heads, self._config.d_head
+        blend = Blend(attention.z, self._other.data_ptr(), logs, other_logs, n, d_head)
+        yield Step(attention_kernels.blend, [blend], n * d_head)
 
     def _experts(self, i: int, weights: LayerWeights, mid: int, post: int) -> Iterator[Step]:
         c, n, k = self._config, self._n, self._config.experts_per_token
@@ -209,6 +235,13 @@ class _Program:
         ]
         yield Step(dot_kernels.spread, jobs[:1], 4 * n * matrices[0].n_in)
         yield Step(dot_kernels.dots, jobs, n * matrices[0].n_in * sum(one.n_out for one in matrices))
+
+
+def _n_shared(context: Context) -> int:
+    """Keys at the beginning that all sequences have in the same place."""
+    differs = (context.tables != context.tables[0]).any(axis=0)
+    n_pieces = int(differs.argmax()) if differs.any() else len(differs)
+    return min(n_pieces * context.piece_length, context.start)
 
 
 def _aligned(memory: Tensor) -> int:

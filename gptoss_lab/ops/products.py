@@ -203,6 +203,17 @@ def dots_job(
 
     vectors: memory for the vectors in spread order. own: memory for the threads.
     """
-    limit = (swiglu_limit is not None, swiglu_limit or 0.0)
-    rest = (factors, addends, *limit, matrices.format, vectors)
-    return Dots(*matrices, *groups, *x, *out, *rest, vectors_each=0, scratch=own)
+    return Dots(
+        *matrices,
+        *groups,
+        *x,
+        *out,
+        factors=factors,
+        addends=addends,
+        swiglu=swiglu_limit is not None,
+        limit=swiglu_limit or 0.0,
+        order=matrices.format,
+        vectors=vectors,
+        vectors_each=0,
+        scratch=own,
+    )
