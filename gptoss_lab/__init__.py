@@ -13,7 +13,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gptoss_lab.analyses.probing import fit_probe as fit_probe
     from gptoss_lab.experiments.comparison import compare as compare
+    from gptoss_lab.experiments.effort import by_effort as by_effort
+    from gptoss_lab.experiments.faithfulness_report import Faithfulness as Faithfulness
+    from gptoss_lab.experiments.faithfulness_report import faithfulness as faithfulness
     from gptoss_lab.experiments.sweeping import sweep as sweep
     from gptoss_lab.harmony import Message as Message
     from gptoss_lab.recording import Record as Record
@@ -36,6 +40,10 @@ _HOMES = {
     "load_trace": "gptoss_lab.trace",
     "compare": "gptoss_lab.experiments.comparison",
     "sweep": "gptoss_lab.experiments.sweeping",
+    "by_effort": "gptoss_lab.experiments.effort",
+    "Faithfulness": "gptoss_lab.experiments.faithfulness_report",
+    "faithfulness": "gptoss_lab.experiments.faithfulness_report",
+    "fit_probe": "gptoss_lab.analyses.probing",
     "ThoughtLab": "gptoss_lab.thought.lab",
     "ThoughtDesk": "gptoss_lab.thought.desk",
     "load_thoughts": "gptoss_lab.thought.lab",

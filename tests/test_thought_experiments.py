@@ -17,7 +17,7 @@ from gptoss_lab.experiments.adding_mistakes import mistakes
 from gptoss_lab.experiments.corruption import corrupt
 from gptoss_lab.experiments.early_answering import forced, forced_answer
 from gptoss_lab.experiments.effort import by_effort
-from gptoss_lab.experiments.faithfulness import faithfulness
+from gptoss_lab.experiments.faithfulness_report import faithfulness
 from gptoss_lab.experiments.intervals import bootstrap_mean, wilson
 from gptoss_lab.experiments.receiving import receiver_heads
 from gptoss_lab.experiments.resampling import resample
