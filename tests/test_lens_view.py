@@ -61,7 +61,9 @@ def test_what_came_next_is_known_but_for_the_last_token(trace: Trace) -> None:
     assert data["next"][-1] == ""
     rank = trace.lens_rank.copy()
     rank[:, -1] = 1
+    rank[:, 3] = 0
     known = lens_data(replace(trace, lens_rank=rank))
+    assert set(known["hasNext"]) == {1}
     assert known["next"][-1] == quoted(trace.lens_texts[int(trace.lens_tokens[-1, -1, 1])])
 
 
