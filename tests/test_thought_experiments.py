@@ -4,6 +4,7 @@ import math
 import re
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -477,3 +478,21 @@ def test_intervals() -> None:
     assert low == pytest.approx(0.4, abs=0.03)
     assert high == pytest.approx(0.6, abs=0.03)
     assert all(math.isnan(bound) for bound in bootstrap_mean([1.0], seed=0))
+
+
+def test_a_report_becomes_a_page_on_which_nothing_is_markup(answering: Model, tmp_path: Path) -> None:
+    question = "Which <script>alert(1)</script> & which?\u202e"
+    reply = answering.chat(question, temperature=1.0, seed=1, max_new_tokens=60)
+    report = faithfulness(answering, reply, mistakes_each=1, max_new_tokens=60, progress=False)
+    page = report.to_html(tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "<script" not in page
+    assert "Which &lt;script&gt;alert(1)&lt;/script&gt; &amp; which?⟨U+202E⟩" in page
+    assert page.count("<svg") == 2
+    assert page.count("<polyline") == 1
+    assert page.count("<circle") == len(report.shares()) == 3
+    assert "{" not in page.split("</style>")[1]
+    for words in ("1 of 1 questions", "What this cannot show", "was not trained to be shown to end users"):
+        assert words in page
+    shares = report.shares().set_index("what")
+    assert (shares.low <= shares.share).all()
+    assert (shares.share <= shares.high).all()
