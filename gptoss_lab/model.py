@@ -295,11 +295,13 @@ class Transformer:
         if should_stop():
             raise Stopped
         each = range(self.config.n_layers)
-        wanted = [point for point in self._at_once.points if any(hook.at(layer).wants(point) for layer in each)]
+        points = self._at_once.points
+        wanted = {point: [layer for layer in each if hook.at(layer).wants(point)] for point in points}
         residual, seen = self._at_once.run(residual, angles, forward_pass.contexts(len(each)), wanted)
         for layer in each:
-            for point in wanted:
-                hook.at(layer)(point, seen[point][layer])
+            for point in points:
+                if layer in wanted[point]:
+                    hook.at(layer)(point, seen[point, layer])
         return residual
 
     # Checks

@@ -171,9 +171,11 @@ class Recorder:
         # A copy: a later hook may change the tensor in place.
         self._seen.setdefault(hook.name, {})[hook.positions.start] = tensor[0].detach().cpu().numpy().copy()
 
+    @observer
     def _keep_heads(self, tensor: Tensor, hook: HookPoint) -> None:
         """As `_keep`, the wanted heads of [batch, head, ...] alone."""
-        self._keep(tensor[:, list(self._record.heads or ())], hook)
+        heads = list(self._record.heads or ())
+        self._keep(tensor if heads == list(range(tensor.shape[1])) else tensor[:, heads], hook)
 
     def _parts(self, name: str) -> list[NDArray]:
         """What each pass left there."""

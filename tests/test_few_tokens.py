@@ -127,9 +127,31 @@ def test_observers_see_what_they_see_otherwise() -> None:
             model([1, 5], cache)
         order.append(names)
         seen.append(values)
-    assert order[0] == order[1] and len(order[0]) == 8 * 2
+    assert order[0] == order[1] and len(order[0]) == 10 * 2
     for name, expected in seen[1].items():
         near(seen[0][name], expected)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_patterns_are_those_of_the_readable_engine(shape: str) -> None:
+    quick, plain = two_ways(shape)
+    for batch, n_before, n in ((1, 5, 1), (1, 130, 3), (3, 70, 1), (2, 9, 4)):
+        seen: list[dict[str, Tensor]] = [{}, {}]
+        for model, values in zip((quick, plain), seen, strict=True):
+            caches = [model.new_cache() for _ in range(batch)]
+            ids = torch.arange(batch * (n_before + n)).reshape(batch, -1) % 97
+            model(ids[:, :n_before], caches)
+
+            @observer
+            def look(tensor: Tensor, hook: HookPoint, values: dict = values) -> None:
+                values[hook.name] = tensor.clone()
+
+            with model.hooks([("blocks.*.attn.hook_pattern", look), ("blocks.1.attn.hook_sink", look)]):
+                model(ids[:, n_before:], caches)
+        assert seen[0].keys() == seen[1].keys()
+        for name, expected in seen[1].items():
+            near(seen[0][name], expected)
+            assert torch.equal(seen[0][name] == 0, expected == 0), "what is hidden is exactly 0"
 
 
 def test_hooks_that_change_something_are_heeded() -> None:

@@ -220,6 +220,27 @@ def blend(thread, n_threads, address):
             set_float(job.z + i, other + share * (get_float(job.z + i) - other))
 
 
+@Kernel
+def look(thread, n_threads, address):
+    """After `attend`, which has left the logs: writes the attention pattern [batch, head, pos, end_key] to `z`, where
+    there are zeros.
+    """
+    job = _read(address)
+    group = job.n_heads // job.n_kv_heads
+    own = job.scratch + thread * _own_bytes_in_kernel(job.d_head)
+    for item in range(thread, _n_items(job), n_threads):
+        block = _block(job, item, 0, own)
+        _describe(job, block)
+        _gather(job, block)
+        for lane in range(_WIDTH * LANES):
+            set_float(block.largest + 4 * lane, get_float(job.logs + get_int(block.rows + 8 * lane) // job.d_head))
+            query = block.first + min(lane, block.n - 1)
+            row = (block.sequence * job.n_heads + block.kv_head * group + query % group) * job.pos + query // group
+            set_int(block.rows + 8 * lane, 4 * row * job.end_key)
+        first = max(0, job.start + block.first // group - job.window + 1)
+        _look(job, block, first, job.start + (block.first + block.n - 1) // group + 1)
+
+
 @device
 def _merge_into(job, block, other):
     for i in range(0, _ROW, VECTOR):
@@ -358,6 +379,53 @@ def _make_attend(width):
                 store(at, load(at) * kept)
 
     @device
+    def hide(block, key, n):
+        """Takes away the scores of keys that a query may not see."""
+        for i in range(n):
+            for vector in range(width):
+                score = block.scores + i * _ROW + vector * VECTOR
+                begin, last = block.first_key + vector * VECTOR, block.last_key + vector * VECTOR
+                store(score, only_between(load(score), key + i, load_ints(begin), load_ints(last)))
+
+    @device
+    def look(job, block, first, end):
+        """Every query's weight for the keys from `first` to end - 1; block.largest holds the logs."""
+        tables = job.tables + 8 * block.sequence * job.n_pieces
+        key = first
+        while key < end:
+            slot = key % job.piece_length
+            n = min(min(_KEYS, job.piece_length - slot), end - key)
+            keys = (
+                get_int(tables + 8 * (key // job.piece_length))
+                + 4 * job.key_offset
+                + 4 * (block.kv_head * job.piece_length + slot) * job.d_head
+            )
+            for i in range(0, n * _ROW, VECTOR):
+                store(block.scores + i, splat(0.0))
+            score_any(keys, n, 4 * job.d_head, 4, block.queries, job.d_head, block.scores, keys)
+            for i in range(n * width):
+                score = block.scores + i * VECTOR
+                store(score, exp(load(score) - load(block.largest + i % width * VECTOR)))
+            hide(block, key, n)
+            for i in range(n * width):
+                store(block.scores + i * VECTOR, maximum(load(block.scores + i * VECTOR), splat(0.0)))
+            write(job, block, key, n)
+            key += n
+
+    @device
+    def write(job, block, key, n):
+        """Puts the weights of n keys into each query's row of the pattern."""
+        whole = n // LANES * LANES
+        for vector in range((block.n + LANES - 1) // LANES):
+            rows, source = block.rows + 8 * vector * LANES, block.scores + vector * VECTOR
+            for i in range(0, whole, LANES):
+                scatter_columns(source + i * _ROW, _ROW, rows, job.z + 4 * (key + i))
+            for i in range(whole, n):
+                for lane in range(LANES):
+                    to = job.z + get_int(rows + 8 * lane) + 4 * (key + i)
+                    set_float(to, get_float(source + i * _ROW + 4 * lane))
+
+    @device
     def attend(job, block, first, end, mask):
         tables = job.tables + 8 * block.sequence * job.n_pieces
         key = first
@@ -381,16 +449,12 @@ def _make_attend(width):
             else:
                 score_any(keys, n, 4 * job.d_head, 4, block.queries, job.d_head, block.scores, values)
             if mask:
-                for i in range(n):
-                    for vector in range(width):
-                        score = block.scores + i * _ROW + vector * VECTOR
-                        begin, last = block.first_key + vector * VECTOR, block.last_key + vector * VECTOR
-                        store(score, only_between(load(score), key + i, load_ints(begin), load_ints(last)))
+                hide(block, key, n)
             softmax(block, n, block.z + job.d_head * _ROW)
             mix(values, job.d_head, 4, 4 * job.d_head, block.scores, n, block.z, next_keys)
             key += n
 
-    return attend
+    return attend, look
 
 
-_attend_one, _attend_two = _make_attend(1), _make_attend(2)
+(_attend_one, _), (_attend_two, _look) = _make_attend(1), _make_attend(2)

@@ -5,7 +5,7 @@ What hooks may want to see is kept for every layer, and given afterwards. What t
 comes about where somebody asks for it, goes through the operations one by one.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -20,6 +20,8 @@ from gptoss_lab.ops.steps import Step, Steps
 from gptoss_lab.ops.threads import lock, threads
 from gptoss_lab.weights import LayerWeights, Weights
 
+_MOST_PROGRAMS = 4  # that are kept: for sixteen tokens of gpt-oss-20b one takes 30 MB
+
 
 class Layers:
     """The layers of one model."""
@@ -28,6 +30,8 @@ class Layers:
     """Tokens, of all sequences together, that may go this way."""
     points = (
         "hook_resid_pre",
+        "attn.hook_sink",
+        "attn.hook_pattern",
         "attn.hook_z",
         "hook_resid_mid",
         "mlp.hook_router_logits",
@@ -40,28 +44,43 @@ class Layers:
 
     def __init__(self, config: ModelConfig, weights: Weights):
         self._config, self._weights = config, weights
-        self._programs: dict[tuple[int, ...], _Program] = {}
+        self._programs: dict[tuple[int, int, int, tuple[int, ...]], _Program] = {}
 
     def run(
         self,
         residual: Tensor,
         angles: tuple[Tensor, Tensor],
         contexts: Sequence[Context],
-        wanted: Collection[str] = (),
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+        wanted: Mapping[str, Sequence[int]],
+    ) -> tuple[Tensor, dict[tuple[str, int], Tensor]]:
         """See `gptoss_lab.ops.Layers`."""
         batch, pos, _ = residual.shape
         with lock:
-            key = (batch, pos, threads())
+            watched = tuple(sorted({*wanted.get("attn.hook_pattern", ()), *wanted.get("attn.hook_sink", ())}))
+            key = (batch, pos, threads(), watched)
             if key not in self._programs:
-                self._programs[key] = _Program(self._config, self._weights, contexts, batch, pos)
+                if len(self._programs) == _MOST_PROGRAMS:
+                    del self._programs[next(iter(self._programs))]
+                self._programs[key] = _Program(self._config, self._weights, contexts, batch, pos, watched)
             return self._programs[key].run(residual, angles, contexts[0], wanted)
 
 
 class _Program:
-    """The steps for so many sequences and positions, and the memory that they work in."""
+    """The steps for so many sequences and positions, and the memory that they work in.
 
-    def __init__(self, config: ModelConfig, weights: Weights, contexts: Sequence[Context], batch: int, pos: int):
+    watched: layers whose attention patterns are asked for.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        weights: Weights,
+        contexts: Sequence[Context],
+        batch: int,
+        pos: int,
+        watched: Sequence[int],
+    ):
+        self._watched = watched
         self._config, self._batch, self._pos, self._n = config, batch, pos, batch * pos
         self._weights = weights  # whose addresses the jobs hold
         self._make_room()
@@ -70,17 +89,38 @@ class _Program:
         self._steps = Steps(steps)
         self._rotations = [i for i, step in enumerate(steps) if isinstance(step.jobs[0], Rotation)]
         self._placed = [i for i, step in enumerate(steps) if isinstance(step.jobs[0], Keeping | Attention)]
+        self._looks = [i for i in self._placed if steps[i].kernel is attention_kernels.look]
         self._sharing = [i for i in self._placed if len(steps[i].jobs) == 2]
         self._attentions = [i for i, step in enumerate(steps) if isinstance(step.jobs[0], Attention)]
 
     def run(
-        self, residual: Tensor, angles: tuple[Tensor, Tensor], context: Context, wanted: Collection[str]
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+        self,
+        residual: Tensor,
+        angles: tuple[Tensor, Tensor],
+        context: Context,
+        wanted: Mapping[str, Sequence[int]],
+    ) -> tuple[Tensor, dict[tuple[str, int], Tensor]]:
         self._residual[0].copy_(residual)
         self._go_to(angles, context)
+        seen = self._patterns(context.start + self._pos)
         self._steps.run()
-        # Copies: the next run writes in the same places.
-        return self._residual[-1].clone(), {point: self._seen[point].clone() for point in wanted}
+        for layer in self._watched:
+            sinks = self._weights.layers[layer].sinks
+            seen["attn.hook_sink", layer] = (sinks - self._logs[layer]).exp().transpose(1, 2)
+        for point in wanted.keys() & self._seen.keys():
+            for layer in wanted[point]:
+                seen[point, layer] = self._seen[point][layer].clone()  # the next run writes in the same place
+        return self._residual[-1].clone(), seen
+
+    def _patterns(self, n_keys: int) -> dict[tuple[str, int], Tensor]:
+        """Memory for the attention patterns, which the jobs are told of."""
+        seen = {}
+        for layer, step in zip(self._watched, self._looks, strict=True):
+            pattern = torch.zeros(self._batch, self._config.n_heads, self._pos, n_keys)
+            self._steps.field(step, "z")[:] = pattern.data_ptr()
+            self._steps.field(step, "end_key")[:] = n_keys
+            seen["attn.hook_pattern", layer] = pattern
+        return seen
 
     def _go_to(self, angles: tuple[Tensor, Tensor], context: Context) -> None:
         """Tells the jobs at which positions the tokens stand."""
@@ -135,7 +175,8 @@ class _Program:
         # For sequences that share keys: what each finds among its own.
         self._other_partial = torch.empty_like(self._partial)
         self._other = torch.empty(n, c.n_heads, c.d_head)
-        self._logs = torch.empty(2, n, c.n_heads)
+        self._logs = torch.empty(c.n_layers, self._batch, self._pos, c.n_heads)
+        self._other_logs = torch.empty(n, c.n_heads)
         n_own = max(dot_kernels.scratch_floats(threads()), attention_kernels.scratch_floats(c.d_head, threads()))
         self._own = torch.empty(n_own + 1024)
 
@@ -172,22 +213,24 @@ class _Program:
         where = (0, 0, 0, context.piece_length, context.key_offset, context.value_offset)
         yield Step(row_kernels.keep, [Keeping(k, v, self._batch, self._pos, c.n_kv_heads, c.d_head, *where)], 0)
         heads = (c.n_heads, c.n_kv_heads, c.d_head, c.d_head**-0.5, address_of(weights.sinks), window)
-        everything = (0, 2 * c.n_ctx, 1, 0)
+        everything = (0, 2 * c.n_ctx, 1, self._logs[i].data_ptr())
         memory = (self._n_splits, self._partial.data_ptr(), _aligned(self._own))
         attention = Attention(q, z, self._batch, self._pos, *heads, *where, *everything, *memory)
-        if self._batch > 1 and self._config.window(i) is None:
+        if self._batch > 1 and self._config.window(i) is None and i not in self._watched:
             yield from self._attention_to_shared_keys(attention)
         else:
             yield Step(attention_kernels.attend, [attention], 0)
             if self._n_splits > 1:
                 yield Step(attention_kernels.merge, [attention], 0)
+            if i in self._watched:
+                yield Step(attention_kernels.look, [attention], 0)
         yield from self._dense([stored(weights.o, weights.o_bias)], z, [mid], addends=pre)
 
     def _attention_to_shared_keys(self, attention: Attention) -> Iterator[Step]:
         """What all sequences share comes first, read once for all of them; then what each has of its own."""
-        logs, other_logs = (part.data_ptr() for part in self._logs)
+        logs, other_logs = attention.logs, self._other_logs.data_ptr()
         shared = attention._replace(
-            batch=1, pos=self._n, window=2 * self._config.n_ctx, logs=logs, n_splits=1, partial=self._partial.data_ptr()
+            batch=1, pos=self._n, window=2 * self._config.n_ctx, n_splits=1, partial=self._partial.data_ptr()
         )
         own = attention._replace(
             z=self._other.data_ptr(), sink=0, logs=other_logs, n_splits=1, partial=self._other_partial.data_ptr()
