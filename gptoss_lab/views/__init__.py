@@ -10,6 +10,9 @@
     lab.views.lens(trace)           # what the model would say next at each point of its layers
     lab.views.ask(model)            # a box to ask something else
 
+Charts of the experiments on a thought, from their tables: answer_curve, mistake_chart, importance, influence_matrix,
+receiver_chart, step_routing (see `thought_charts`).
+
 Each view is a small Python module, with the ES modules and style sheets of its front end beside it (see `front_end`).
 """
 
@@ -25,6 +28,12 @@ if TYPE_CHECKING:
     from gptoss_lab.views.lens_view import lens as lens
     from gptoss_lab.views.reply import reply_html as reply_html
     from gptoss_lab.views.routing_view import routing as routing
+    from gptoss_lab.views.thought_charts import answer_curve as answer_curve
+    from gptoss_lab.views.thought_charts import importance as importance
+    from gptoss_lab.views.thought_charts import influence_matrix as influence_matrix
+    from gptoss_lab.views.thought_charts import mistake_chart as mistake_chart
+    from gptoss_lab.views.thought_charts import receiver_chart as receiver_chart
+    from gptoss_lab.views.thought_charts import step_routing as step_routing
     from gptoss_lab.views.thought_view import thoughts as thoughts
     from gptoss_lab.views.tokens_view import tokens as tokens
 
@@ -37,6 +46,12 @@ _HOMES = {
     "lens": "gptoss_lab.views.lens_view",
     "thoughts": "gptoss_lab.views.thought_view",
     "difference": "gptoss_lab.views.difference_view",
+    "answer_curve": "gptoss_lab.views.thought_charts",
+    "mistake_chart": "gptoss_lab.views.thought_charts",
+    "importance": "gptoss_lab.views.thought_charts",
+    "influence_matrix": "gptoss_lab.views.thought_charts",
+    "receiver_chart": "gptoss_lab.views.thought_charts",
+    "step_routing": "gptoss_lab.views.thought_charts",
     "ask": "gptoss_lab.views.ask_box",
     "reply_html": "gptoss_lab.views.reply",
 }
