@@ -16,7 +16,7 @@ from numba.extending import intrinsic
 from gptoss_lab.mxfp4 import E2M1_VALUES, SCALE_BIAS
 from gptoss_lab.ops.compile import device
 from gptoss_lab.ops.simd import get_byte, set_byte
-from gptoss_lab.ops.target import INSTRUCTION_SET, LANES
+from gptoss_lab.ops.target import BFLOAT16_DOTS, INSTRUCTION_SET, LANES
 from gptoss_lab.ops.vectors import (
     F32,
     FLOATS,
@@ -194,6 +194,8 @@ def store_pairs(typingctx, address, weights, scales, format):
 
     def codegen(context, builder, _, values):
         to, weights, scales, _ = values
+        if not BFLOAT16_DOTS:  # nobody may ask for it
+            return context.get_dummy_value()
         if format.literal_value == BFLOAT16:
             words = load_from(builder, weights, INTS, align=1)
             builder.store(words, pointer(builder, to, INTS), align=4)
