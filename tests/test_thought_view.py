@@ -11,6 +11,7 @@ import pytest
 import traitlets
 
 import gptoss_lab as lab
+from gptoss_lab.thought import monitors
 from gptoss_lab.views import front_end
 from gptoss_lab.views.difference_data import difference_data, routed_alike
 from gptoss_lab.views.difference_view import DifferenceView
@@ -228,6 +229,18 @@ def test_a_stopped_thought_goes_on(thoughts: lab.ThoughtLab) -> None:
     desk.wait()
     assert desk.thoughts[0].ids == thoughts[0].ids
     assert desk.stream.status == "Branch 0 was ended by the model."
+
+
+def test_a_monitor_stops_the_thought_and_the_desk_says_why(thoughts: lab.ThoughtLab) -> None:
+    desk = lab.ThoughtDesk(lab.ThoughtLab(thoughts.model, "Which?", seed=5), monitors=[monitors.pattern("bells")])
+    desk.buttons["think"].click()
+    desk.wait()
+    assert desk.thoughts[0].finish == "interrupted" and desk.thoughts[0].thought.endswith("bells")
+    assert "stopped branch 0 at position" in desk.message.value
+    desk.buttons["think"].click()
+    desk.wait()
+    assert desk.thoughts[0].ids == thoughts[0].ids
+    assert "stopped" not in desk.message.value
 
 
 def test_what_goes_wrong_is_said(desk: lab.ThoughtDesk, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import html
 import sys
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import ipywidgets
 from gptoss_lab.harmony import StreamParser
 from gptoss_lab.segments import Segment, step_of
 from gptoss_lab.thought.lab import ThoughtLab, load_thoughts
+from gptoss_lab.thought.monitors import Alarm, Monitor
 from gptoss_lab.thought.tree import Branch
 from gptoss_lab.views.controls import controls_row, toggle_buttons
 from gptoss_lab.views.difference_view import DifferenceView
@@ -33,9 +34,13 @@ class ThoughtDesk(ThoughtView):
     so that Stop and the notebook work meanwhile; `wait()` waits for it.
 
     A lab that was opened without its model can be read here, and not continued.
+
+    monitors: they read along with all that is thought here; where one speaks up, the thought stops there, and the desk
+        says why. Go on continues it. See `thought.monitors`.
     """
 
-    def __init__(self, thoughts: ThoughtLab) -> None:
+    def __init__(self, thoughts: ThoughtLab, monitors: Sequence[Monitor] = ()) -> None:
+        self.monitors = tuple(monitors)
         self.stream = LiveReply()
         self.buttons = {
             name: ipywidgets.Button(description=words, tooltip=hint, layout={"width": "auto"})
@@ -115,14 +120,16 @@ class ThoughtDesk(ThoughtView):
             parser.push(token)
         self.refresh(number)
         self.stream.start()
+        known = len(self.thoughts.alarms)
         try:
-            for each in self.thoughts.stream(number, should_stop=self._stop.is_set):
+            for each in self.thoughts.stream(number, should_stop=self._stop.is_set, monitors=self.monitors):
                 parser.push(each.id)
                 self.stream.update(parser.messages)
         finally:
             self.refresh(number)
             self.stream.update(())  # what has been streamed stands in the view now
             self.stream.finish(f"Branch {number} {visible(self.thoughts[number].status)}.")
+            self._say(" ".join(_alarm_words(alarm) for alarm in self.thoughts.alarms[known:]))
 
     # The buttons
 
@@ -269,6 +276,10 @@ _BUTTONS = {
     "reopen": ("Reopen", "show the tree that the file holds"),
     "export": ("Export to HTML", "write what is shown to a page that opens offline"),
 }
+
+
+def _alarm_words(alarm: Alarm) -> str:
+    return f"{alarm.monitor} stopped branch {alarm.branch} at position {alarm.position}: {alarm.words}."
 
 
 def _after_each_cell(desk: ThoughtDesk) -> None:
