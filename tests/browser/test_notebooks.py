@@ -67,11 +67,9 @@ def test_routing_lab(open_notebook: Callable[..., Any], repository: Path, pictur
     page.wait_for_selector(".gl-compare .gl-token")
     assert notebook.ask("sum(map(len, places)) == len(digits) >= 10") == "True", "thoughts name their carries"
     assert notebook.ask("traces[0].texts[view.pinned].strip()") == "'carry'"
-    assert (
-        notebook.ask("list(outcomes.experts[::2]) == [0, len(of_equal_load(ones)), len(of_equal_load(zeros))]")
-        == "True"
-    )
-    assert notebook.ask("not set(ones) & set(masks['of equal load']) and (experts.loc[ones].tells > 0).all()") == "True"
+    assert notebook.ask("outcomes.experts.tolist() == [len(cells) for cells in masks.values()]") == "True"
+    assert notebook.ask("not set(ones) & set(masks['of equal load'])") == "True"
+    assert notebook.ask("bool((experts.loc[ones].tells > 0).all())") == "True"
     assert_readable(page, ".jp-OutputArea .gptoss")
     assert notebook.errors == []
     page.screenshot(path=pictures / "routing-lab.png")
