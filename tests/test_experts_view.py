@@ -18,7 +18,7 @@ from gptoss_lab.analyses import contributions, routing
 from gptoss_lab.session import Model
 from gptoss_lab.trace import Trace
 from gptoss_lab.views import experts, front_end
-from gptoss_lab.views.experts_charts import ExpertCharts
+from gptoss_lab.views.experts_chart import ExpertChart
 from gptoss_lab.views.experts_data import Promotions, Statistics, experts_data
 
 
@@ -60,11 +60,11 @@ def test_it_opens_at_the_busiest_expert(trace: Trace) -> None:
     assert weight[experts(trace).expert] == weight.max()
 
 
-def test_charts_draw_the_analyses(trace: Trace) -> None:
+def test_the_chart_draws_the_analyses(trace: Trace) -> None:
     statistics = Statistics(trace)
     view = experts(trace)
     view.expert = (2, 5)
-    load, together = (figure.data[0] for figure in view.charts.figures)
+    load, together = view.chart.figure.data
     np.testing.assert_allclose(load.y, statistics.shares[2], atol=1e-5)
     assert [number for number, colour in enumerate(load.marker.color) if colour == "#c77400"] == [5]
     table = routing.coactivation(trace)
@@ -74,15 +74,15 @@ def test_charts_draw_the_analyses(trace: Trace) -> None:
         assert together.y[row.expert] == expected
         assert together.customdata[row.expert] == f"{row.tokens} tokens, {row.expected:.1f} by chance"
     assert together.y[5] is None
-    assert view.charts.figures[0].layout.shapes[0].y0 == pytest.approx(2 / 8)
-    exported = view.charts.exported(2)
+    assert view.chart.figure.layout.shapes[0].y0 == pytest.approx(2 / 8)
+    exported = view.chart.exported(2)
     assert exported["changes"]["2,5"][0]["y"] == list(load.y)
     assert len(exported["changes"]) == trace.n_layers * trace.n_experts
 
 
-def test_a_large_models_page_holds_the_charts_of_one_layer() -> None:
+def test_a_large_models_page_holds_the_chart_of_one_layer() -> None:
     statistics = Statistics(traces.long(200, n_layers=4, n_experts=128))
-    assert {key.split(",")[0] for key in ExpertCharts(statistics).exported(3)["changes"]} == {"3"}
+    assert {key.split(",")[0] for key in ExpertChart(statistics).exported(3)["changes"]} == {"3"}
 
 
 @pytest.mark.parametrize(("n_layers", "n_experts"), [(24, 32), (36, 128)])

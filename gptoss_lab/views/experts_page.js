@@ -1,5 +1,5 @@
 import { element } from "./dom.js";
-import { drawCharts } from "./experts_charts.js";
+import { drawChart } from "./experts_chart.js";
 import { render } from "./experts_map.js";
 import { menus } from "./menus.js";
 import { loadLibrary, pageHeading, pageModel, pageState } from "./page.js";
@@ -15,7 +15,7 @@ const model = pageModel({ ...state, promoted: promotedBy(state.expert) });
 model.on("change:expert", () => model.set("promoted", promotedBy(model.get("expert"))));
 
 const map = element("div");
-const charts = element("div", { class: "gptoss gl-load" });
-document.getElementById("view").append(pageHeading(heading), menus(model, wanted), map, charts);
+const chart = element("div", { class: "gptoss gl-load" });
+document.getElementById("view").append(pageHeading(heading), menus(model, wanted), map, chart);
 render({ model, el: map });
-loadLibrary().then(() => drawCharts(charts, drawn, model));
+loadLibrary().then(() => drawChart(chart, drawn, model));

@@ -12,7 +12,7 @@ import traitlets
 from gptoss_lab.trace import Trace
 from gptoss_lab.views import front_end
 from gptoss_lab.views.controls import toggle_buttons
-from gptoss_lab.views.experts_charts import ExpertCharts
+from gptoss_lab.views.experts_chart import ExpertChart
 from gptoss_lab.views.experts_data import Promotions, Statistics
 from gptoss_lab.views.experts_map import ORDERS, STYLE, ExpertsMap
 from gptoss_lab.views.heading import heading_html
@@ -35,10 +35,10 @@ def experts(trace: Trace, weights: Weights | None = None, encoding: tiktoken.Enc
 
 
 class ExpertsView(ipywidgets.VBox):
-    """Layer by expert map, two charts, and the tokens that the chosen expert served.
+    """Layer by expert map, chart, and the tokens that the chosen expert served.
 
     `expert` ((layer, expert)), `pinned` (a position or None) and `order` ("weight" or "position") follow what is
-    clicked, and may be set; see `ExpertsMap`. `map` and `charts` are the parts.
+    clicked, and may be set; see `ExpertsMap`. `map` and `chart` are the parts.
     """
 
     expert: Any = traitlets.Tuple()
@@ -51,14 +51,14 @@ class ExpertsView(ipywidgets.VBox):
         self._promotions = None if weights is None else Promotions(trace, weights, encoding)
         self.heading = ipywidgets.HTML(heading_html(TITLE, self._aid))
         self.map = ExpertsMap(trace, statistics, self._promotions)
-        self.charts = ExpertCharts(statistics)
+        self.chart = ExpertChart(statistics)
         self.order_buttons = toggle_buttons("Tokens by", ORDERS)
-        super().__init__([self.heading, self.order_buttons, self.map, self.charts])
+        super().__init__([self.heading, self.order_buttons, self.map, self.chart])
         for trait in ("expert", "pinned", "order"):
             traitlets.link((self.map, trait), (self, trait))
         traitlets.link((self.map, "order"), (self.order_buttons, "value"))
-        self.map.observe(lambda _: self.charts.draw(*self.map.expert), "expert")
-        self.charts.draw(*self.map.expert)
+        self.map.observe(lambda _: self.chart.draw(*self.map.expert), "expert")
+        self.chart.draw(*self.map.expert)
 
     @traitlets.validate("expert", "pinned", "order")
     def _check(self, proposal: dict[str, Any]) -> Any:
@@ -69,7 +69,7 @@ class ExpertsView(ipywidgets.VBox):
     def to_html(self, path: str | PathLike[str]) -> Path:
         """Writes the view, as it stands, to one HTML file that opens offline and stays interactive; returns `path`.
 
-        Of a large model the page holds the charts, and what experts promote, of the chosen layer alone, and says so.
+        Of a large model the page holds the chart, and what experts promote, of the chosen layer alone, and says so.
         """
         path = Path(path)
         state: dict[str, Any] = {name: getattr(self.map, name) for name in ("data", "expert", "pinned", "order")}
@@ -83,7 +83,7 @@ class ExpertsView(ipywidgets.VBox):
             | {
                 "heading": [TITLE, self._aid],
                 "menus": [["order", "Tokens by", [list(each) for each in ORDERS]]],
-                "drawn": self.charts.exported(layer),
+                "drawn": self.chart.exported(layer),
                 "promotions": self._promotions.for_page(layer) if self._promotions else [],
             },
             library=plotly,

@@ -45,8 +45,8 @@ def listed(page: Any) -> list[int]:
     return [position for _, position in sorted(rows)]
 
 
-def bars(page: Any, chart: int) -> int:
-    return int(page.locator(".js-plotly-plot").nth(chart).locator(".bars .point path").count())
+def bars(page: Any) -> int:
+    return int(page.locator(".js-plotly-plot .bars .point").count())
 
 
 def gestures(page: Any) -> None:
@@ -75,7 +75,7 @@ def gestures(page: Any) -> None:
     page.keyboard.press("Escape")
     assert page.locator(".gl-served-row.gl-pinned").count() == 0
     # A click on the map chooses another expert; so do arrows.
-    assert bars(page, 0) == 8
+    assert bars(page) == 16
     cell(page, 0, 0).click()
     page.wait_for_selector("h4:text-is('Tokens of expert 0 of layer 0')")
     assert set(listed(page)) <= set(served(0, 0))
@@ -90,10 +90,10 @@ def test_in_a_notebook(open_notebook: Callable[..., Any], pictures: Path) -> Non
     notebook.run_all()
     page = notebook.page
     page.wait_for_selector(".gl-served-row")
-    page.wait_for_function("document.querySelectorAll('.js-plotly-plot .barlayer:has(.point)').length === 2")
+    page.wait_for_selector(".js-plotly-plot .bars .point", state="attached")
     page.locator(".jp-Cell").first.click()
     gestures(page)
-    # The kernel follows what is clicked, and the charts follow the kernel.
+    # The kernel follows what is clicked, and the chart follows the kernel.
     heights = "[...document.querySelectorAll('.bars .point path')].map((bar) => bar.getBBox().height)"
     before = page.evaluate(heights)
     cell(page, 3, 5).click()
@@ -163,7 +163,7 @@ def test_as_a_page(open_page: Callable[..., Any], pictures: Path, width: int, sc
     page.get_by_label("Tokens by").select_option("place in the text")
     found = listed(page)
     assert found == sorted(found)
-    assert bars(page, 1) == 8
+    assert bars(page) == 16
     assert_readable(page, ".gptoss")
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "nothing sticks out sideways"
     assert page.errors == []
