@@ -27,6 +27,7 @@ def answer_curve(table: "pd.DataFrame") -> ChartView:
         figure.add_scatter(
             x=[*table.step, *reversed(table.step.tolist())],
             y=band,
+            mode="lines",
             fill="toself",
             fillcolor="rgba(47,127,194,0.25)",
             line={"width": 0},
@@ -82,6 +83,7 @@ def influence_matrix(table: "pd.DataFrame") -> ChartView:
             x=[names[step] for step in matrix.columns],
             y=[names[on] for on in matrix.index],
             customdata=hover,
+            zmin=0,
             colorscale="Viridis",
             reversescale=True,
             xgap=2,
@@ -98,8 +100,8 @@ def influence_matrix(table: "pd.DataFrame") -> ChartView:
     )
     return ChartView(
         "Which steps hang on which?",
-        "Attention to one step is knocked out for all that comes later; the text stays as it is. Dark: what the model "
-        "expects there moves far. An influence may be direct or by way of steps between.",
+        "Attention to one step is knocked out for all that comes later; the text stays as it is. The darker "
+        "a cell, the farther what the model expects there moves. An influence may be direct or by way of steps between.",
         figure,
     )
 
@@ -280,6 +282,7 @@ def step_routing(table: "pd.DataFrame") -> ChartView:
         height=max(240, 130 + 26 * (int(table.layer.max()) + 1)),
         showlegend=False,
         coloraxis={
+            "cmin": 0,
             "colorscale": "Viridis",
             "reversescale": True,
             "colorbar": {"title": {"text": "share of the tokens", "side": "right"}, "tickformat": ".0%"},

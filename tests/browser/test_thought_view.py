@@ -226,3 +226,56 @@ def test_a_desk_in_a_notebook(open_notebook: Callable[..., Any], lab: Any, pictu
     notebook.use_theme("JupyterLab Dark")
     assert_readable(page, ".jp-OutputArea .gptoss")
     page.screenshot(path=pictures / "thought-desk-dark.png")
+
+
+CHARTS = """
+import pandas as pd, gptoss_lab as lab
+from IPython.display import display
+curve = pd.DataFrame(
+    [(0, "", "7", 0.1, 0.05, 0.2), (1, "<b>a</b>\\n", "7", 0.3, 0.2, 0.4), (2, "So 9.", "9", 0.9, 0.8, 1.0)],
+    columns=["step", "text", "answer", "probability", "low", "high"],
+)
+curve.attrs["target"] = "9"
+pairs = [(1, "a", 2, "b", 0.5), (1, "a", 3, "out", 0.25), (2, "b", 3, "out", 0.125)]
+matrix = pd.DataFrame(pairs, columns=["step", "text", "on", "on_text", "kl"])
+display(lab.views.answer_curve(curve), lab.views.influence_matrix(matrix))
+"""
+
+
+def test_charts_in_a_notebook(open_notebook: Callable[..., Any], pictures: Path) -> None:
+    notebook = open_notebook(CHARTS, size=(1000, 1300))
+    notebook.run_all()
+    page = notebook.page
+    page.wait_for_function("document.querySelectorAll('.js-plotly-plot .xtitle').length === 2")
+    page.wait_for_selector(".js-plotly-plot .scatterlayer .point")
+    assert "95 % interval" in page.locator(".js-plotly-plot .legend").first.text_content()
+    assert "nats" in page.locator(".js-plotly-plot .infolayer").nth(1).text_content()
+    page.screenshot(path=pictures / "thought-charts-light.png")
+    notebook.use_theme("JupyterLab Dark")
+    page.screenshot(path=pictures / "thought-charts-dark.png")
+    assert_no_errors(notebook)
+
+
+def assert_no_errors(notebook: Any) -> None:
+    """None but that of a widget host that gives a busy machine two seconds."""
+    assert [error for error in notebook.errors if "Failed to initialize model" not in error] == []
+
+
+def test_the_notebook_tells_its_story(open_notebook: Callable[..., Any], repository: Path, pictures: Path) -> None:
+    """What is found depends on the model; that something is, and is shown, does not."""
+    notebook = open_notebook(path=repository / "notebooks/labs/thought.ipynb", size=(1280, 8600))
+    page = notebook.page
+    page.set_default_timeout(180_000)
+    notebook.run_all()
+    page.wait_for_function("document.querySelectorAll('.js-plotly-plot:has(.xtitle, .x2title)').length === 6")
+    page.wait_for_selector(".gl-compare .gl-token")
+    assert notebook.ask("early['answer'].iloc[-1] == first.text.strip()") == "True", (
+        "the whole thought gives its answer"
+    )
+    assert notebook.ask("[branch.parent for branch in thoughts.branches]") == "[None, 0, 0, 0]"
+    assert notebook.ask("broken.steps[int(worst['step']) - 1].text == worst['mistake']") == "True"
+    # The desk follows what cells did.
+    assert page.locator(".gl-branch").count() == 4
+    page.screenshot(path=pictures / "thought-lab.png")
+    assert_readable(page, ".jp-OutputArea .gptoss")
+    assert_no_errors(notebook)
