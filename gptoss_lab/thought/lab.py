@@ -392,15 +392,15 @@ class ThoughtLab:
         meant = self._step(parent, step)
         return parent, meant.start, meant.stop, f"step {meant.number}"
 
-    def _rest(self, parent: Branch, start: int, rest: Rest) -> list[Token]:
+    def _rest(self, parent: Branch, start: int, rest: Rest) -> Sequence[Token]:
         """What is kept of a message from a position on, its end included."""
         if rest not in ("anew", "keep"):
             raise ValueError(f"rest is anew or keep; got {rest!r}")
         if rest == "anew" or start >= len(parent):
-            return []
+            return ()
         message = parent.spans[start].message
         stop = next((n for n in range(start, len(parent)) if parent.spans[n].message != message), len(parent))
-        return given(parent.tokens[start:stop])
+        return parent.tokens[start:stop]
 
     def _ids(self, text: str) -> list[int]:
         return self._encoding.encode(text, allowed_special="all")
@@ -450,7 +450,7 @@ class ThoughtLab:
             raise ValueError(f"the branch would begin with {len(tokens)} tokens; the context has {model.config.n_ctx}")
         shared = 0 if parent is None else _unaffected(parent, tokens, settings, model)
         if parent is not None:
-            tokens = [*parent.tokens[:shared], *map(_as_given, tokens[shared:])]
+            tokens = [*parent.tokens[:shared], *map(given, tokens[shared:])]
         own = cache.fork()
         own.rewind(min(own.length, shared, len(tokens) - 1))
         number = max(self._growths, default=-1) + 1
@@ -510,10 +510,6 @@ def _unaffected(parent: Branch, tokens: Sequence[Token], settings: Settings, mod
     ids = [token.id for token in tokens[:same]]
     anywhere = np.any([touched(edit.where, ids, model.tokenizer) for edit in (*before, *after)], axis=0)
     return int(anywhere.argmax()) if anywhere.any() else same
-
-
-def _as_given(token: Token) -> Token:
-    return token if token.source == "prompt" else given([token])[0]
 
 
 def _set_in(steps: Sequence[Segment], near: Segment, after: int, text: str) -> tuple[int, str]:

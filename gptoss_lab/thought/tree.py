@@ -238,9 +238,11 @@ STEP_COLUMNS = (
 )
 
 
-def given(tokens: Sequence[Token]) -> list[Token]:
-    """The same tokens, as put in by an edit, with nothing known of what the model expected."""
-    return [replace(token, source="given", logprob=math.nan, entropy=math.nan, alternatives=()) for token in tokens]
+def given(token: Token) -> Token:
+    """The token as put in by an edit, with nothing known of what the model expected; one of a prompt stays as it is."""
+    if token.source == "prompt":
+        return token
+    return replace(token, source="given", logprob=math.nan, entropy=math.nan, alternatives=())
 
 
 def _mean(numbers: Sequence[float]) -> float:
