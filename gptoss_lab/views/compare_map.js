@@ -32,6 +32,7 @@ function drawComparison(root, data, set) {
     ...expertMap({
       nLayers: data.nLayers,
       nExperts: data.nExperts,
+      numbers: data.nExperts <= 8, // a third of the width
       signed: number === 2,
       onHover: (hovered) => (readout.textContent = bothWords(data, shown, hovered ?? cell)),
       onPick: (picked) => set("cell", picked),
@@ -111,7 +112,7 @@ function drawMaps(data, maps, { subject, sums, flips }) {
   const most = alone ? 1 : Math.max(...first, ...second) || 1;
   const difference = first.map((weight, index) => {
     const change = sums[1].counted ? second[index] - weight : 0;
-    return Math.abs(change) < 1e-4 * most ? 0 : change;
+    return Math.abs(change) < (alone ? 0.005 : 0.001 * most) ? 0 : change;
   });
   maps[0].fill(first, most);
   maps[1].fill(second, most);

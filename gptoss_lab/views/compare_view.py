@@ -63,7 +63,7 @@ def _aid(runs: Compared) -> str:
     table = flips(runs).drop_duplicates(["layer", "position"])
     total = runs.first.n_layers * len(runs.pairs)
     noise = int(table["within_noise"].sum())
-    edits = f"Second run: {'; '.join(map(visible, runs.edits))}. " if runs.edits else ""
+    edits = f"In the {visible(runs.names[1])} run {' and '.join(map(visible, runs.edits))}. " if runs.edits else ""
     if runs.same_text:
         extent = f"Both read the same {len(runs.pairs):,} tokens."
     else:

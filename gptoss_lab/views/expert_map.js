@@ -2,15 +2,16 @@ import { amount, element } from "./dom.js";
 
 /* A layer by expert map: a row a layer, first layer on top, a column an expert.
 
-   expertMap({ nLayers, nExperts, signed, onHover([layer, expert] | null), onPick([layer, expert] | null) }) returns
+   expertMap({ nLayers, nExperts, numbers, signed, onHover([layer, expert] | null), onPick([layer, expert] | null) }) has
    { root, fill(values, most), ring(cells), pick([layer, expert] | null) }: values is [layer, expert], flat, and `most`
-   the value that gets the full colour; `signed` values, as differences are, have a colour for each sign. Rings are
-   drawn round the cells of a Map from numbers in `values` to whether the ring is but dashed. */
+   the value that gets the full colour; `numbers` says whether cells have room for theirs; `signed` values, as
+   differences are, have a colour for each sign. Rings are drawn round the cells of a Map from numbers in `values` to
+   whether the ring is but dashed. */
 
 const ROOMY = 16;
 let maps = 0;
 
-export function expertMap({ nLayers, nExperts, signed = false, onHover, onPick }) {
+export function expertMap({ nLayers, nExperts, numbers = nExperts <= ROOMY, signed = false, onHover, onPick }) {
   const name = `gl-map-${maps++}`;
   const cells = Array.from({ length: nLayers * nExperts }, (_, index) =>
     element("div", { class: "gl-cell", role: "gridcell", id: `${name}-${index}` }),
@@ -78,7 +79,7 @@ export function expertMap({ nLayers, nExperts, signed = false, onHover, onPick }
       cell.classList.toggle("gl-more", signed && value > 0);
       cell.classList.toggle("gl-less", signed && value < 0);
       cell.style.setProperty("--gl-weight", (Math.abs(value) / nextMost).toFixed(4));
-      if (nExperts > ROOMY) return;
+      if (!numbers) return;
       const words = value ? short(Math.abs(value), nextMost) : "";
       cell.textContent = sign(value, words) + words;
     });
