@@ -46,5 +46,6 @@ function exchange({ left, joined }) {
 
 function marginWords(margin) {
   if (Number.isNaN(margin)) return "";
+  if (!Number.isFinite(margin)) return "∞";
   return margin !== 0 && Math.abs(margin) < 0.001 ? margin.toExponential(1) : margin.toFixed(3);
 }
