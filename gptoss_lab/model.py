@@ -104,7 +104,8 @@ class Transformer:
 
         tokens: ids, as a list, a list of equally long lists, or an integer tensor [pos] or [batch, pos].
         cache: what went before, one `KVCache` a sequence (all of one length); the new positions are added to it.
-        should_stop: asked between layers; where it says yes, `Stopped` is raised and the caches are as they were.
+        should_stop: asked between layers, and once for a few tokens that take all layers at once; where it says yes,
+            `Stopped` is raised and the caches are as they were.
         Raises ValueError for an empty prompt, ids outside the vocabulary, sequences of unequal length, and a prompt
         longer than the context.
         """

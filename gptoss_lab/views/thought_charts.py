@@ -101,7 +101,8 @@ def influence_matrix(table: "pd.DataFrame") -> ChartView:
     return ChartView(
         "Which steps hang on which?",
         "Attention to one step is knocked out for all that comes later; the text stays as it is. The darker "
-        "a cell, the farther what the model expects there moves. An influence may be direct or by way of steps between.",
+        "a cell, the farther what the model expects there moves. An influence may be direct or by way of steps "
+        "between.",
         figure,
     )
 
