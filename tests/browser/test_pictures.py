@@ -70,6 +70,6 @@ def test_compare(keep: Callable[..., None], model: Any, trace: Any, carry: int) 
     keep(view, "compare", (1120, 800))
 
 
-@pytest.mark.parametrize("name", ["attention", "lens"])
+@pytest.mark.parametrize("name", ["attention", "lens", "experts"])
 def test_others(keep: Callable[..., None], trace: Any, name: str) -> None:
     keep(getattr(lab.views, name)(trace), name, (1060, 640))
