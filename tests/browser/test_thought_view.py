@@ -263,7 +263,7 @@ def assert_no_errors(notebook: Any) -> None:
 
 def test_the_notebook_tells_its_story(open_notebook: Callable[..., Any], repository: Path, pictures: Path) -> None:
     """What is found depends on the model; that something is, and is shown, does not."""
-    notebook = open_notebook(path=repository / "notebooks/labs/thought.ipynb", size=(1280, 8600))
+    notebook = open_notebook(path=repository / "notebooks/labs/thought.ipynb", size=(1280, 7000))
     page = notebook.page
     page.set_default_timeout(180_000)
     notebook.run_all()
