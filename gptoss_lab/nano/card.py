@@ -91,7 +91,9 @@ with YaRN, a router that chooses before its softmax, clamped SwiGLU, experts pac
 
 def _training(progress: Progress) -> str:
     plan = progress.plan
-    start = f"an earlier model of the same shape, {plan.start}" if plan.start else "random weights"
+    start = "random weights"
+    if plan.start:
+        start = f"an earlier training of the same shape, {plan.start}, whose tokens and hours are counted here too"
     shares = ", ".join(f"{domain} {weight / sum(data.MIXTURE.values()):.0%}" for domain, weight in data.MIXTURE.items())
     return f"""## Training
 
@@ -217,7 +219,8 @@ LIMITS = f"""## Limits
 
 It knows numbers of up to {MAX_DIGITS} digits, and nothing of the world. Its analysis was written by a generator,
 not discovered by reinforcement: what it shows of reasoning holds for this model. Conversations longer than a few
-hundred tokens, other languages and questions of other forms were seen little or never."""
+hundred tokens, other languages and questions of other forms were seen little or never. Spelling, word problems,
+stories, a second language and Python expressions were not taught."""
 
 
 def main(arguments: list[str] | None = None) -> None:
