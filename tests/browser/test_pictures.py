@@ -1,6 +1,6 @@
 """The README's pictures: views of one reply of the embedded model, as a page shows it.
 
-    GPTOSS_LAB_PICTURES=pictures pytest tests/browser/test_pictures.py
+    GPTOSS_LAB_PICTURES=tests/browser/pictures pytest tests/browser/test_pictures.py
 
 writes them anew.
 """
