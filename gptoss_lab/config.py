@@ -123,7 +123,7 @@ PRESETS: dict[str, ModelConfig] = {
     "20b": _20B,
     "120b": replace(_20B, n_layers=36, n_experts=128),
     "nano": ModelConfig(
-        n_layers=4,
+        n_layers=6,
         d_model=128,
         n_heads=4,
         n_kv_heads=2,
