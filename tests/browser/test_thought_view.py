@@ -118,9 +118,10 @@ class Waiting(lab.ThoughtLab):
     waits = True
     def stream(self, of=None, *, should_stop, **options):
         for number, token in enumerate(super().stream(of, should_stop=should_stop, **options)):
+            yield token
+            time.sleep(0.06 * self.waits)  # slowly enough that every token is shown
             while self.waits and number > 15 and not should_stop():
                 time.sleep(0.02)
-            yield token
 thoughts = Waiting(lab.load("planted:answer", engine="torch"), "Which?", seed=5)
 desk = lab.ThoughtDesk(thoughts)
 desk
