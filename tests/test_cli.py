@@ -231,7 +231,7 @@ def test_a_reader_that_goes_away_stops_an_answer(endless: subprocess.Popen) -> N
 @pytest.fixture
 def endless(folder: Path) -> Iterator[subprocess.Popen]:
     """A process that has begun an answer of thousands of tokens, in an encoding without most characters."""
-    arguments = ["ask", "hi", "--model", str(folder), "--seed", "1"]
+    arguments = ["ask", "hi", "--model", str(folder), "--seed", "1", "--max-new-tokens", "3900"]
     process = _start(arguments, PYTHONIOENCODING="ascii")
     process.stdout.read(1)
     yield process

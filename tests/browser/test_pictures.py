@@ -15,7 +15,7 @@ import gptoss_lab as lab
 
 pytestmark = pytest.mark.browser
 
-MOST_BYTES = 150_000
+MOST_BYTES = 200_000
 QUESTION = "What is 246 + 135?"
 
 
