@@ -151,7 +151,7 @@ def table_by_size(outcomes: pd.DataFrame) -> str:
     sized = outcomes[outcomes.domain.isin(["addition", "subtraction", *SERIAL])]
     efforts = list(dict.fromkeys(outcomes.effort))
     lines = [row(["domain", "size", *(f"{effort} effort" for effort in efforts)]), "|---" * (len(efforts) + 2) + "|"]
-    for (domain, size), group in sized.groupby(["domain", "size"], sort=False):
+    for (domain, size), group in sized.groupby(["domain", "size"]):
         lines.append(row([domain, size, *(interval_of(group.right[group.effort == effort]) for effort in efforts)]))
     return "\n".join(lines)
 
