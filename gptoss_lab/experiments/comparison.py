@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gptoss_lab.analyses.routing import NOISE
 from gptoss_lab.edits import Edit, Edits, check, describe, flat
 from gptoss_lab.experiments.divergence import keeping_final_residual, kl_divergence
 from gptoss_lab.harmony import Message
@@ -21,9 +22,6 @@ from gptoss_lab.views.plain_text import quoted, visible
 
 if TYPE_CHECKING:
     import pandas as pd
-
-NOISE = 1e-5
-"""A choice of experts with a smaller margin, in router logits, may fall out otherwise by rounding alone."""
 
 
 def compare(

@@ -11,7 +11,6 @@ import argparse
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from math import sqrt
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -21,6 +20,7 @@ import tiktoken
 from tqdm.auto import tqdm
 
 from gptoss_lab import checkpoint, harmony, tokenizer
+from gptoss_lab.experiments.intervals import wilson
 from gptoss_lab.harmony import Message, tool_result
 from gptoss_lab.model import Transformer
 from gptoss_lab.nano import FOLDER
@@ -125,15 +125,6 @@ def judge(problem: Problem, effort: Effort, talk: Sequence[Message]) -> Outcome:
     return Outcome(right, well_formed, called if problem.calls else None)
 
 
-def wilson_interval(right: int, of: int) -> tuple[float, float]:
-    """The 95 % interval of a share (Wilson 1927), which keeps its meaning near 0 and 1."""
-    z, share = 1.96, right / of
-    middle = share + z * z / (2 * of)
-    half = z * sqrt(share * (1 - share) / of + z * z / (4 * of * of))
-    scale = 1 + z * z / of
-    return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
-
-
 def table(outcomes: pd.DataFrame) -> str:
     """Outcomes as a table in Markdown: a row for each domain, the share of right replies at each effort."""
     efforts = list(dict.fromkeys(outcomes.effort))
@@ -158,7 +149,7 @@ def table_by_size(outcomes: pd.DataFrame) -> str:
 
 def interval_of(right: "pd.Series[bool]") -> str:
     """A share with its 95 % interval: "98.2% (96.6% to 99.1%)"."""
-    low, high = wilson_interval(int(right.sum()), len(right))
+    low, high = wilson(int(right.sum()), len(right))
     return f"{right.mean():.1%} ({low:.1%} to {high:.1%})"
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gptoss_lab.experiments.comparison import NOISE
+from gptoss_lab.analyses.routing import NOISE
 from gptoss_lab.experiments.early_answering import forced
 from gptoss_lab.experiments.thinking import logprob, read
 from gptoss_lab.session import Model

@@ -37,10 +37,11 @@ class Quantity(NamedTuple):
 
 def quantities(trace: Trace) -> list[Quantity]:
     """What this trace's tokens can be coloured by, beside channel and weight for an expert."""
-    return [each(trace) for each in (_surprisal, _entropy, _margin)]
+    return [surprisal(trace.logprobs), _entropy(trace), _margin(trace)]
 
 
-def _surprisal(trace: Trace) -> Quantity:
+def surprisal(logprobs: NDArray[np.float32]) -> Quantity:
+    """Of tokens whose log-probabilities [pos] are given."""
     return Quantity(
         name="surprisal",
         title="surprisal",
@@ -52,7 +53,7 @@ def _surprisal(trace: Trace) -> Quantity:
         full_words="6.9 nats or more: one chance in 1,000, or less",
         layered=False,
         together="",
-        values=-trace.logprobs,
+        values=-logprobs,
     )
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from gptoss_lab.harmony import Span
 from gptoss_lab.views.kinds import kind_of
 from gptoss_lab.views.plain_text import as_token, quoted, visible
-from gptoss_lab.views.quantities import SURPRISED, Quantity
+from gptoss_lab.views.quantities import Quantity, surprisal
 from gptoss_lab.views.strip_data import as_bytes, colours, conversation
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def branch_data(branch: "Branch", known: dict[str, int] | None = None) -> dict[s
     parted = branch.parent is not None and branch.n_prompt < branch.shared < len(branch)
     return data | {
         "nLayers": 0,
-        "quantities": colours([_surprisal(said.logprobs), _entropy(entropies)]),
+        "quantities": colours([surprisal(said.logprobs), _entropy(entropies)]),
         "breaks": as_bytes(sorted({*lines.tolist(), *(step["stop"] - 1 for step in steps)}), "<i4"),
         "entropies": as_bytes(entropies, "<f4"),
         "given": as_bytes([token.source == "given" for token in branch.tokens], "u1"),
@@ -106,7 +106,7 @@ def no_branch() -> dict[str, Any]:
         "nPrompt": 0,
         "nLayers": 0,
         "facets": {"role": [], "channel": []},
-        "quantities": colours([_surprisal(nothing), _entropy(nothing)]),
+        "quantities": colours([surprisal(nothing), _entropy(nothing)]),
     }
 
 
@@ -194,22 +194,6 @@ def _alternatives(branch: "Branch", known: dict[str, int]) -> dict[str, Any]:
         "of": as_bytes(of, "<i4"),
         "logprobs": as_bytes(logprobs, "<f4"),
     }
-
-
-def _surprisal(logprobs: NDArray[np.float32]) -> Quantity:
-    return Quantity(
-        name="surprisal",
-        title="surprisal",
-        aid="How unexpected each token was: the negative logarithm of its probability after those before it.",
-        unit="nats",
-        faint=0.0,
-        full=float(SURPRISED),
-        faint_words="0 nats: certain",
-        full_words="6.9 nats or more: one chance in 1,000, or less",
-        layered=False,
-        together="",
-        values=-logprobs,
-    )
 
 
 def _entropy(entropies: NDArray[np.float32]) -> Quantity:

@@ -15,7 +15,7 @@ import gptoss_lab as lab
 
 pytestmark = pytest.mark.browser
 
-MOST_BYTES = 200_000
+MOST_BYTES = 150_000
 QUESTION = "What is 246 + 135?"
 
 
@@ -72,4 +72,4 @@ def test_compare(keep: Callable[..., None], model: Any, trace: Any, carry: int) 
 
 @pytest.mark.parametrize("name", ["attention", "lens", "experts"])
 def test_others(keep: Callable[..., None], trace: Any, name: str) -> None:
-    keep(getattr(lab.views, name)(trace), name, (1060, 640))
+    keep(getattr(lab.views, name)(trace), name, (1060, 520))
