@@ -14,10 +14,11 @@ from gptoss_lab import checkpoint, harmony, mxfp4, tokenizer
 from gptoss_lab.config import PRESETS
 from gptoss_lab.experiments.intervals import wilson
 from gptoss_lab.model import Transformer
-from gptoss_lab.nano import FOLDER, evaluate, progress, train, vocabulary
-from gptoss_lab.nano.batches import lesson, stream
+from gptoss_lab.nano import FOLDER, evaluate, objective, progress, train, vocabulary
+from gptoss_lab.nano.batches import lesson, side_by_side, stream
 from gptoss_lab.nano.data import Conversation, conversation, draw, example, is_held_out, prompt, reply
 from gptoss_lab.nano.domains import DOMAINS, Problem
+from gptoss_lab.nano.gradients import Gradients
 from gptoss_lab.nano.greedy import says_verbatim
 from gptoss_lab.nano.progress import Plan, Progress
 from gptoss_lab.weights import Weights, unpack
@@ -33,7 +34,15 @@ MINUTE = replace(
     experts_per_token=2,
     d_mlp=32,
 )
-PLAN = Plan(model=MINUTE, steps=20, tokens_per_batch=1024, warm_up_steps=2, rounded_steps=5, learning_rate=1e-2)
+PLAN = Plan(
+    model=MINUTE,
+    steps=20,
+    tokens_per_batch=1024,
+    batches_per_step=3,
+    warm_up_steps=2,
+    rounded_steps=5,
+    learning_rate=1e-2,
+)
 
 
 # Data
@@ -200,7 +209,7 @@ def test_rounded_weights_are_those_that_are_stored_and_gradients_pass(encoding, 
     state = Progress(PLAN)
     train.save(state, encoding, tmp_path)
     _, stored = checkpoint.load(tmp_path)
-    rounded = state.weights.map(train.rounded)
+    rounded = state.weights.map(objective.rounded)
     assert torch.equal(mxfp4.decode(stored.layers[1].gate_up), rounded.layers[1].gate_up)
     assert torch.equal(mxfp4.decode(stored.layers[0].down), rounded.layers[0].down)
     assert torch.equal(stored.layers[0].q.float(), rounded.layers[0].q)
@@ -209,11 +218,27 @@ def test_rounded_weights_are_those_that_are_stored_and_gradients_pass(encoding, 
     assert torch.equal(state.weights.layers[0].down.grad, torch.ones_like(state.weights.layers[0].down))
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+def test_the_gradient_of_a_step_counts_each_taught_token_alike(encoding, processes: int) -> None:
+    plan = replace(PLAN, balance=0)
+    lessons = [lesson(conversation(1, number), encoding) for number in range(6)]
+    batches = [side_by_side(part) for part in (lessons[:1], lessons[1:3], lessons[3:])]
+    with Gradients(plan, state := Progress(plan), processes) as gradients:
+        loss, _ = gradients(batches, rounding=False)
+
+    alone = Progress(plan)
+    expected, _, _ = objective.losses(Transformer(MINUTE, alone.weights, engine="torch"), side_by_side(lessons))
+    expected.backward()
+    assert loss == pytest.approx(expected.item(), rel=1e-5)
+    for ours, theirs in zip(state.leaves, alone.leaves, strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-3, atol=1e-6)
+
+
 def test_imbalance_is_one_when_even_and_greatest_when_the_same_experts_serve_all() -> None:
     even = torch.eye(8).repeat(4, 1) * 20
-    assert train.imbalance(even, 1).item() == pytest.approx(1, abs=1e-4)
+    assert objective.imbalance(even, 1).item() == pytest.approx(1, abs=1e-4)
     same = torch.tensor([20.0, 20.0, 0, 0, 0, 0, 0, 0]).repeat(32, 1)
-    assert train.imbalance(same, 2).item() == pytest.approx(4, abs=1e-3)
+    assert objective.imbalance(same, 2).item() == pytest.approx(4, abs=1e-3)
 
 
 def test_the_rate_rises_then_falls_to_nearly_nothing() -> None:
@@ -308,4 +333,4 @@ def _leaves(weights: Weights) -> list[torch.Tensor]:
 def _loss(state: Progress, encoding) -> float:
     batch, _ = next(stream(99, encoding, 2048))
     model = Transformer(MINUTE, state.weights, engine="torch")
-    return train.losses(model, batch)[0].item()
+    return objective.losses(model, batch)[0].item()

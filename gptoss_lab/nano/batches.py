@@ -39,6 +39,10 @@ class Batch:
     taught: Tensor  # bool [batch, pos]
     filled: Tensor  # bool [batch, pos]: what is no part of a lesson
 
+    def to(self, device: str) -> "Batch":
+        """The same batch on another device."""
+        return Batch(*(tensor.to(device) for tensor in (self.inputs, self.targets, self.taught, self.filled)))
+
 
 class Place(NamedTuple):
     """Where in the stream a training stands: a pool, and a batch in it."""

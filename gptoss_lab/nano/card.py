@@ -101,13 +101,14 @@ def _training(progress: Progress) -> str:
   {data.HELD_OUT_SHARE}, chosen by a hash, is held out with all its phrasings and occurs nowhere in training. Only what
   the assistant says is learned.
 - Vocabulary: byte-level byte pairs trained on the same conversations, digits one by one, and harmony's control tokens.
-- Schedule: AdamW, {plan.steps} steps of at most {plan.tokens_per_batch} tokens, {progress.tokens / 1e6:.1f} million in
-  all; rate {plan.learning_rate:g} after {plan.warm_up_steps} steps of warm-up, then half a cosine; weight decay
-  {plan.weight_decay:g}; load-balancing loss {plan.balance:g}; seed {plan.seed}, data {plan.data}.
+- Schedule: AdamW, {plan.steps} steps of {plan.batches_per_step} batches of at most {plan.tokens_per_batch} tokens,
+  {progress.tokens / 1e6:.1f} million in all; rate {plan.learning_rate:g} after {plan.warm_up_steps} steps of warm-up,
+  then half a cosine; weight decay {plan.weight_decay:g}; load-balancing loss {plan.balance:g}; seed {plan.seed}, data
+  {plan.data}.
 - Begun with {start}.
 - In the last {plan.rounded_steps} steps weights are rounded as they are stored, gradients passing straight through.
-- {progress.seconds / 3600:.1f} hours on {torch.get_num_threads()} threads of an {platform.machine()} CPU shared with
-  other work, {progress.speed:.0f} tokens a second."""
+- {progress.seconds / 3600:.1f} hours on one or two cores of an {platform.machine()} CPU shared with other work,
+  {progress.speed:.0f} tokens a second."""
 
 
 def _accuracy(results: pd.DataFrame, before: pd.DataFrame, questions: int) -> str:

@@ -16,18 +16,18 @@ from gptoss_lab.nano.domains import DOMAINS, Call, Effort, Problem
 Split = Literal["train", "held-out"]
 
 MIXTURE = {
-    "addition": 11,
-    "subtraction": 13,
-    "machine": 18,
-    "cups": 10,
-    "words": 8,
-    "json": 4,
+    "addition": 9,
+    "subtraction": 11,
+    "machine": 13,
+    "cups": 7,
+    "words": 9,
+    "json": 5,
     "python": 3,
-    "browser": 7,
-    "functions": 14,
-    "false result": 3,
-    "no call": 4,
-    "refusal": 5,
+    "browser": 9,
+    "functions": 16,
+    "false result": 4,
+    "no call": 6,
+    "refusal": 8,
     "unknown": 5,
 }
 """How often a conversation begins with each domain."""

@@ -29,7 +29,8 @@ class Plan:
     """A fingerprint of the model that it begins with; none for random weights."""
     seed: int = 1
     steps: int = 4000
-    tokens_per_batch: int = 5120
+    tokens_per_batch: int = 2560
+    batches_per_step: int = 4
     learning_rate: float = 2e-3
     warm_up_steps: int = 100
     weight_decay: float = 0.05

@@ -11,20 +11,19 @@ import argparse
 import hashlib
 import sys
 import time
+from collections.abc import Sequence
+from itertools import islice
 from math import cos, pi
 from pathlib import Path
 
 import tiktoken
 import torch
-from torch import Tensor
-from torch.nn import functional
 from tqdm.auto import tqdm
 
-from gptoss_lab import checkpoint, mxfp4, tokenizer
-from gptoss_lab.hooks import HookPoint
-from gptoss_lab.model import Transformer
+from gptoss_lab import checkpoint, tokenizer
 from gptoss_lab.nano import FOLDER, card, vocabulary
 from gptoss_lab.nano.batches import Batch, fingerprint, stream
+from gptoss_lab.nano.gradients import Gradients
 from gptoss_lab.nano.progress import Plan, Progress
 from gptoss_lab.weights import Weights
 
@@ -32,11 +31,17 @@ SAVE_EVERY = 100  # steps
 
 
 def train(
-    plan: Plan, encoding: tiktoken.Encoding, work: Path, start: Weights | None = None, stop_at: int | None = None
+    plan: Plan,
+    encoding: tiktoken.Encoding,
+    work: Path,
+    start: Weights | None = None,
+    stop_at: int | None = None,
+    processes: int = 1,
 ) -> Progress:
     """A training by its plan, from where `work` holds it, to its end or to a step before.
 
     start: the weights to begin with; random ones where not given.
+    processes: how many compute the batches of a step side by side.
 
     Raises ValueError where `work` holds the training of another plan.
     """
@@ -44,13 +49,17 @@ def train(
     end = min(plan.steps, stop_at or plan.steps)
     batches = stream(plan.seed, encoding, plan.tokens_per_batch, progress.place)
     right = None
-    with tqdm(total=plan.steps, initial=progress.step, desc="Training", unit="step", dynamic_ncols=True) as bar:
+    with (
+        Gradients(plan, progress, processes) as gradients,
+        tqdm(total=plan.steps, initial=progress.step, desc="Training", unit="step", dynamic_ncols=True) as bar,
+    ):
         while progress.step < end:
             started = time.monotonic()
-            batch, place = next(batches)
-            loss, share_right = _step(plan, progress, batch)
+            taken, places = zip(*islice(batches, plan.batches_per_step), strict=True)
+            loss, share_right = _step(plan, progress, gradients, taken)
             right = share_right if right is None else 0.98 * right + 0.02 * share_right
-            progress.advance(place, seconds=time.monotonic() - started, tokens=batch.inputs.numel())
+            tokens = sum(batch.inputs.numel() for batch in taken)
+            progress.advance(places[-1], seconds=time.monotonic() - started, tokens=tokens)
             bar.update()
             bar.set_postfix(
                 {"loss": f"{loss:.4f}", "right": f"{right:.1%}", "tokens/s": f"{progress.speed:.0f}"}, refresh=False
@@ -58,48 +67,6 @@ def train(
             if progress.step % SAVE_EVERY == 0 or progress.step == end:
                 progress.save(work)
     return progress
-
-
-def losses(model: Transformer, batch: Batch) -> tuple[Tensor, Tensor, float]:
-    """Cross-entropy of the taught tokens, the routers' imbalance, and the share of lessons said right from end to
-    end.
-    """
-    router_logits: list[Tensor] = []
-
-    def keep(tensor: Tensor, hook: HookPoint) -> None:
-        router_logits.append(tensor)
-
-    logits = model.run_with_hooks(batch.inputs, [("blocks.*.mlp.hook_router_logits", keep)])
-    taught = batch.taught.flatten().nonzero().squeeze(1)
-    said = logits.flatten(0, 1).index_select(0, taught)
-    cross_entropy = functional.cross_entropy(said, batch.targets.flatten()[taught])
-    wrong = batch.taught & (logits.detach().argmax(-1) != batch.targets)
-    read = (~batch.filled).flatten().nonzero().squeeze(1)
-    chosen = model.config.experts_per_token
-    balance = torch.stack([imbalance(layer.flatten(0, 1).index_select(0, read), chosen) for layer in router_logits])
-    return cross_entropy, balance.mean(), 1 - wrong.any(dim=1).float().mean().item()
-
-
-def imbalance(router_logits: Tensor, experts_per_token: int) -> Tensor:
-    """1 where all experts of a layer are used alike, up to n_experts / k where the same k serve every token.
-
-    router_logits: [tokens, expert]. Equation 4 of arXiv 2101.03961, with the k choices of a token counted as one.
-    """
-    n_experts = router_logits.shape[-1]
-    chosen = router_logits.topk(experts_per_token, dim=-1).indices.flatten()
-    load = chosen.bincount(minlength=n_experts) / len(chosen)
-    return n_experts * (load * router_logits.softmax(dim=-1).mean(dim=0)).sum()
-
-
-def rounded(tensor: Tensor) -> Tensor:
-    """A tensor as the checkpoint will hold it (experts, which have three axes, in MXFP4, all else in bfloat16), in
-    float32.
-
-    Its gradient is that of the tensor itself (straight-through estimator, arXiv 1308.3432).
-    """
-    with torch.no_grad():
-        stored = mxfp4.decode(mxfp4.encode(tensor)) if tensor.dim() == 3 else tensor.bfloat16().float()
-    return tensor + (stored - tensor).detach()
 
 
 def learning_rate(plan: Plan, step: int) -> float:
@@ -118,18 +85,14 @@ def save(progress: Progress, encoding: tiktoken.Encoding, folder: Path) -> None:
     tokenizer.save(encoding, folder)
 
 
-def _step(plan: Plan, progress: Progress, batch: Batch) -> tuple[float, float]:
+def _step(plan: Plan, progress: Progress, gradients: Gradients, batches: Sequence[Batch]) -> tuple[float, float]:
     """One step down the gradient; loss and the share of lessons said right."""
-    rounding = progress.step >= plan.steps - plan.rounded_steps
-    model = Transformer(plan.model, progress.weights.map(rounded) if rounding else progress.weights, engine="torch")
-    cross_entropy, balance, right = losses(model, batch)
-    (cross_entropy + plan.balance * balance).backward()
+    loss, right = gradients(batches, rounding=progress.step >= plan.steps - plan.rounded_steps)
     torch.nn.utils.clip_grad_norm_(progress.leaves, 1.0)
     for group in progress.optimizer.param_groups:
         group["lr"] = learning_rate(plan, progress.step)
     progress.optimizer.step()
-    progress.optimizer.zero_grad()
-    return cross_entropy.item(), right
+    return loss, right
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -142,9 +105,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=Plan.steps)
     parser.add_argument("--rate", type=float, default=Plan.learning_rate, help="the highest learning rate")
     parser.add_argument("--seed", type=int, default=Plan.seed)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--processes", type=int, default=torch.get_num_threads(), help="how many, of one thread each")
     options = parser.parse_args(arguments)
-    torch.set_num_threads(options.threads)
     try:
         _train_and_save(options)
     except (ValueError, OSError) as error:
@@ -168,7 +130,7 @@ def _train_and_save(options: argparse.Namespace) -> None:
         learning_rate=options.rate,
         rounded_steps=options.steps // 5,
     )
-    progress = train(plan, encoding, options.work, start)
+    progress = train(plan, encoding, options.work, start, processes=options.processes)
     save(progress, encoding, options.out)
     card.write(progress, encoding, options.out, questions=200)
 
