@@ -126,6 +126,11 @@ class Transformer:
         """An empty key-value cache for one sequence."""
         return KVCache(self.config, self.device)
 
+    @property
+    def running(self) -> Weights:
+        """The weights that compute: the stored ones, or some of them in eight bits; see `dense`."""
+        return self._running
+
     def unembed(self, residual: Tensor) -> Tensor:
         """The logits that a residual stream [..., d_model] would give if it went straight to the end (a logit lens)."""
         normalized = self.ops.rms_norm(residual, self._running.final_norm, self.config.norm_eps)

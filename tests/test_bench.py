@@ -3,13 +3,15 @@
 import json
 import stat
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from small import SMALL
 
-from gptoss_lab import bench, cli, costs, weights
+from gptoss_lab import bench, checkpoint, cli, costs, weights
 from gptoss_lab.bench import limits, rates, rounds
 from gptoss_lab.model import Transformer
 from gptoss_lab.ops import probes
@@ -35,8 +37,10 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rounds, "PAIRS", 2)
     monkeypatch.setattr(rounds, "DECODED", 2)
     monkeypatch.setattr(limits, "_MULTIPLICATIONS", 1000)
-    monkeypatch.setattr(limits, "GIB", 1 << 20)
-    monkeypatch.setattr(limits.memory_to_read, "__defaults__", (1 << 20,))
+    monkeypatch.setattr(limits, "ENOUGH", 1 << 20)
+    monkeypatch.setattr(rounds, "DEPTH", 40)
+    monkeypatch.setattr(rounds, "MEMORY_DEPTH", 40)
+    monkeypatch.setattr(rounds, "SEQUENCES", 2)
 
 
 @pytest.fixture
@@ -47,8 +51,9 @@ def llama_bench(tmp_path: Path) -> Path:
         f"#!{sys.executable}\n"
         "import json, sys\n"
         "if 'missing.gguf' in sys.argv: sys.exit('no such model')\n"
-        "print(json.dumps({'n_prompt': 512, 'n_gen': 0, 'avg_ts': 20.0}))\n"
-        "print(json.dumps({'n_prompt': 0, 'n_gen': 16, 'avg_ts': 10.0}))\n"
+        "for n in map(int, sys.argv[sys.argv.index('-p') + 1].split(',')):\n"
+        "    print(json.dumps({'n_prompt': n, 'n_gen': 0, 'avg_ts': n / 16}))\n"
+        "print(json.dumps({'n_prompt': 0, 'n_gen': 32, 'avg_ts': 10.0}))\n"
     )
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
     return program
@@ -99,7 +104,42 @@ def test_multiplications_are_counted() -> None:
     assert limits.fma_gflop_s() > 0.1
 
 
+@pytest.mark.parametrize("enough", [1 << 10, 1 << 30])
+def test_what_is_read_is_the_model_where_it_is_large_enough(monkeypatch: pytest.MonkeyPatch, enough: int) -> None:
+    monkeypatch.setattr(limits, "ENOUGH", enough)
+    made = weights.random(SMALL)
+    read = limits.memory_to_read(made)
+    assert sum(part.nbytes for part in read) >= enough
+    assert (read[0].ctypes.data == made.embedding.data_ptr()) == (enough == 1 << 10)
+
+
 # Figures
+
+
+@pytest.mark.parametrize("n_sequences", [1, 3])
+def test_a_context_stands_before_what_is_decoded(n_sequences: int) -> None:
+    model = Transformer(SMALL, weights.random(SMALL))
+    held = rates.context(model, 20)
+    assert held.length == 20
+    assert held.read(SMALL.n_layers - 1)[0].std() == pytest.approx(1, abs=0.2)
+    assert rates.decode_seconds(model, 2, depth=20) > 0
+    assert rates.together_seconds(model, n_sequences, 2, depth=20) > 0
+
+
+def test_distinct_experts_are_counted_in_each_layer() -> None:
+    model = Transformer(SMALL, weights.random(SMALL))
+    assert rates.experts_touched(model, 1) == SMALL.experts_per_token
+    assert SMALL.experts_per_token < rates.experts_touched(model, 16) <= SMALL.n_experts
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a mapped file's pages cannot be told from others")
+def test_a_mapped_checkpoint_is_no_memory_of_ones_own(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path / "model", enlarged := replace(SMALL, d_vocab=200_000), weights.random(enlarged))
+    config, mapped = checkpoint.load(tmp_path / "model")
+    model = Transformer(config, mapped)
+    before = rounds._private_memory(model)
+    mapped.embedding.view(torch.int64).sum()  # every page of it is read
+    assert rounds._private_memory(model) - before < mapped.embedding.nbytes / 10
 
 
 def test_recording_is_held_against_not_recording() -> None:
@@ -127,12 +167,26 @@ def test_the_command_tells_its_figures_as_a_table_and_as_json(quick, capsys) -> 
     assert figures["decode_tok_s"] > 0
 
 
+def test_weights_in_eight_bits_are_fewer_bytes(quick, capsys) -> None:
+    def measured(*options: str) -> dict[str, object]:
+        assert cli.main(["bench", "--shape", "nano", "--layers", "1", "--rounds", "1", "--json", *options]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    stored, eight_bits = measured(), measured("--dense", "int8")
+    assert (stored["dense"], eight_bits["dense"]) == ("bfloat16", "int8")
+    assert eight_bits["bytes_of_token"] < stored["bytes_of_token"]
+
+
 def test_llama_cpp_is_run_beside(quick, llama_bench: Path, tmp_path: Path, capsys) -> None:
     arguments = ["bench", "--rounds", "1", "--json", "--llama-bench", str(llama_bench), "--gguf"]
     assert cli.main([*arguments, str(tmp_path / "model.gguf")]) == 0
     figures = json.loads(capsys.readouterr().out)
     assert figures["llama_decode_tok_s"] == 10
     assert figures["decode_over_llama"] == pytest.approx(figures["decode_tok_s"] / 10)
+    assert figures["prefill_over_llama"] == pytest.approx(figures["prefill_tok_s"] / 32)
+    assert figures["prefill_64_over_llama"] == pytest.approx(figures["prefill_64_tok_s"] / 4)
+    low, high = figures["intervals"]["decode_over_llama"]
+    assert low <= figures["decode_over_llama"] <= high
     assert cli.main([*arguments, "missing.gguf"]) == 2
     assert "no such model" in capsys.readouterr().err
 
@@ -165,11 +219,18 @@ def test_a_table_names_each_figure_and_its_limit() -> None:
         prefill_gflop_s=350.0,
         prefill_share_of_peak=0.7,
         prefill_64_tok_s=40.0,
+        dense="bfloat16",
+        decode_at_depth_ratio=0.9,
+        decode_together_ratio=2.6,
+        experts_touched_together=28.0,
         routing_recorded_ratio=0.97,
-        routing_recorded_interval=(0.95, 0.99),
         all_recorded_ratio=0.85,
-        all_recorded_interval=(0.8, 0.9),
         private_memory_gb=0.6,
+        intervals={
+            "decode_at_depth_ratio": (0.88, 0.92),
+            "routing_recorded_ratio": (0.95, 0.99),
+            "all_recorded_ratio": (0.8, 0.9),
+        },
     )
     shown = bench.table(figures)
     assert "11.0 tok/s" in shown

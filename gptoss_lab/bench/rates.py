@@ -3,11 +3,11 @@
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from statistics import median
+from statistics import mean
 
 import torch
 
-from gptoss_lab.cache import KVCache
+from gptoss_lab.cache import KVCache, Pass
 from gptoss_lab.model import Transformer
 from gptoss_lab.recording import Recorder, record_of
 
@@ -20,16 +20,44 @@ def prompt(model: Transformer, n_tokens: int, seed: int = 0) -> torch.Tensor:
     return torch.randint(model.config.d_vocab, (1, n_tokens), generator=generator)
 
 
+def context(model: Transformer, n_tokens: int = CONTEXT) -> KVCache:
+    """A cache that holds random keys and values, as if so many tokens had been read."""
+    c = model.config
+    cache = model.new_cache()
+    generator = torch.Generator().manual_seed(0)
+    keys, values = torch.randn(2, 1, n_tokens, c.n_kv_heads, c.d_head, generator=generator)
+    with Pass([cache], n_tokens) as filling:
+        filling.note(prompt(model, n_tokens))
+        for layer in range(c.n_layers):
+            filling.extend(layer, keys, values)
+    return cache
+
+
 def without_unembedding(model: Transformer) -> Transformer:
     """The same layers with an unembedding of one row, so that nothing but them takes time."""
     weights = replace(model.weights, unembedding=model.weights.unembedding[:1].clone())
-    return Transformer(model.config, weights, model.engine, model.device)
+    return Transformer(model.config, weights, model.engine, model.device, model.precision, model.dense)
 
 
-def decode_seconds(model: Transformer, steps: int) -> float:
-    """Median seconds of a token, one after the other."""
-    cache = _begun(model)
-    return median(_step_seconds(model, cache, steps))
+def decode_seconds(model: Transformer, steps: int, depth: int = CONTEXT) -> float:
+    """Mean seconds of a token, one after the other, with `depth` tokens before the first."""
+    cache, tokens = context(model, depth), prompt(model, steps, seed=1)
+    return _seconds(lambda: [model(tokens[:, n : n + 1], cache, last_only=True) for n in range(steps)]) / steps
+
+
+def together_seconds(model: Transformer, n_sequences: int, steps: int, depth: int) -> float:
+    """Mean seconds until each of several continuations of one prefix of `depth` tokens has one token more."""
+    shared = context(model, depth)
+    caches = [shared.fork() for _ in range(n_sequences)]
+    tokens = prompt(model, n_sequences * steps, seed=1).unflatten(1, (n_sequences, steps))[0]
+    return _seconds(lambda: [model(tokens[:, n : n + 1], caches, last_only=True) for n in range(steps)]) / steps
+
+
+def experts_touched(model: Transformer, n_sequences: int) -> float:
+    """How many distinct experts of a layer so many unrelated tokens choose, on average over the layers."""
+    tokens = prompt(model, n_sequences, seed=1)
+    _, seen = model.run_with_cache(tokens, "blocks.*.mlp.hook_expert_indices")
+    return mean(len(chosen.unique()) for chosen in seen.values())
 
 
 def prefill_seconds(model: Transformer, n_tokens: int) -> float:
@@ -45,12 +73,11 @@ def recorded_ratios(model: Transformer, kinds: tuple[str, ...], pairs: int, step
     record = record_of(kinds, model.config)
 
     def watched() -> float:
-        cache = _begun(model)
         with model.hooks(Recorder(record, model.config, model.unembed).fwd_hooks):
-            return sum(_step_seconds(model, cache, steps))
+            return decode_seconds(model, steps)
 
     def unwatched() -> float:
-        return sum(_step_seconds(model, _begun(model), steps))
+        return decode_seconds(model, steps)
 
     ratios = []
     for pair in range(pairs):
@@ -58,17 +85,6 @@ def recorded_ratios(model: Transformer, kinds: tuple[str, ...], pairs: int, step
         seconds = {run: run() for run in (runs if pair % 2 else runs[::-1])}
         ratios.append(seconds[unwatched] / seconds[watched])
     return ratios
-
-
-def _begun(model: Transformer) -> KVCache:
-    cache = model.new_cache()
-    model(prompt(model, CONTEXT), cache, last_only=True)
-    return cache
-
-
-def _step_seconds(model: Transformer, cache: KVCache, steps: int) -> list[float]:
-    tokens = prompt(model, steps, seed=1)
-    return [_seconds(lambda n=n: model(tokens[:, n : n + 1], cache, last_only=True)) for n in range(steps)]  # type: ignore[misc]
 
 
 def _seconds(run: Callable[[], object]) -> float:

@@ -1,7 +1,7 @@
-"""Rounds of measurement: the machine's limits, then the model, then llama.cpp, again and again."""
+"""Rounds of measurement: llama.cpp, then the machine's limits and the model between them, again and again."""
 
-import os
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -15,58 +15,77 @@ from gptoss_lab import checkpoint
 from gptoss_lab.bench import limits, rates
 from gptoss_lab.bench.llama import LlamaCpp
 from gptoss_lab.costs import bytes_of_token, prefill_operations
-from gptoss_lab.model import Transformer
+from gptoss_lab.model import Dense, Transformer
 from gptoss_lab.ops.target import BFLOAT16_DOTS
 from gptoss_lab.ops.threads import threads
 
 ROUNDS = 5
-DECODED = 16  # tokens a round
+DECODED = 32  # tokens a round
 PROMPTS = (512, 64)  # tokens
 PAIRS = 20  # watched and unwatched
+DEPTH = 8192  # tokens before the decoded ones
+MEMORY_DEPTH = 4096  # the same, while memory is looked at
+SEQUENCES, SHARED = 16, 256  # continuations of one prefix, and its tokens
 
 EVERYTHING = ("routing", "attention", "residual")
 
 
 @dataclass(frozen=True)
 class Figures:
-    """Medians over the rounds; shares and ratios were taken within a round. None where it was not measured."""
+    """Medians over the rounds; shares and ratios were taken within a round. None where it was not measured.
+
+    Prompts have 512 tokens where no number is in the name, or as many as the context holds.
+    """
 
     threads: int
+    dense: str
+    """The type of the weights outside the experts: as stored, or "int8"."""
     read_gb_s: float
     fma_peak_gflop_s: float
     bytes_of_token: int
     decode_tok_s: float
     decode_share_of_bandwidth: float
     decode_layers_share_of_bandwidth: float
+    decode_at_depth_ratio: float
+    """How fast decoding goes after 8,192 tokens, or as many as the context holds; 1 is as fast as at its start."""
+    decode_together_ratio: float
+    """Tokens a second of 16 continuations of one prefix of 256 tokens, decoded together, over those of one."""
+    experts_touched_together: float
+    """Distinct experts of a layer that 16 tokens choose."""
     prefill_tok_s: float
-    """At 512 tokens, or as many as the context holds."""
     prefill_gflop_s: float
     prefill_share_of_peak: float
     prefill_64_tok_s: float
     routing_recorded_ratio: float
-    routing_recorded_interval: tuple[float, float]
-    """95 %, of the median ratio (bootstrapped)."""
     all_recorded_ratio: float
-    all_recorded_interval: tuple[float, float]
     private_memory_gb: float
+    """Beside the mapped checkpoint, with a context of 4,096 tokens."""
+    intervals: dict[str, tuple[float, float]]
+    """95 %, of each median (bootstrapped)."""
     prefill_bf16_tok_s: float | None = None
     prefill_bf16_gflop_s: float | None = None
     prefill_bf16_64_tok_s: float | None = None
     llama_decode_tok_s: float | None = None
     llama_prefill_tok_s: float | None = None
+    llama_prefill_64_tok_s: float | None = None
     decode_over_llama: float | None = None
     prefill_over_llama: float | None = None
+    prefill_64_over_llama: float | None = None
     prefill_bf16_over_llama: float | None = None
+    prefill_bf16_64_over_llama: float | None = None
 
     def to_dict(self) -> dict[str, object]:
         return asdict(self)
 
 
-def measure_checkpoint(folder: Path, llama: LlamaCpp | None = None, rounds: int = ROUNDS) -> Figures:
-    """Measures the checkpoint in a folder; see `measure`."""
+def measure_checkpoint(
+    folder: Path, llama: LlamaCpp | None = None, rounds: int = ROUNDS, dense: Dense | None = None
+) -> Figures:
+    """Measures the checkpoint in a folder, its dense weights as stored or in eight bits; see `measure`."""
     config, weights = checkpoint.load(folder)
-    model = Transformer(config, weights)
-    in_bfloat16 = Transformer(config, weights, precision="bfloat16") if BFLOAT16_DOTS else None
+    model, in_bfloat16 = Transformer(config, weights, dense=dense), None
+    if BFLOAT16_DOTS and dense is None:
+        in_bfloat16 = Transformer(config, weights, precision="bfloat16")
     return measure(model, in_bfloat16, llama, rounds)
 
 
@@ -77,53 +96,66 @@ def measure(
 
     in_bfloat16: the same model, computing prompts in bfloat16.
     """
-    seen: defaultdict[str, list[float]] = defaultdict(list)
+    seen: defaultdict[str, Sequence[float]] = defaultdict(list)
     with tqdm(total=rounds + 2, desc="Measuring", unit="round", leave=False) as bar:
         _warm_up(model, in_bfloat16)
-        memory = limits.memory_to_read()
+        private_memory = _private_memory(model)
+        bare, memory = rates.without_unembedding(model), limits.memory_to_read(model.weights)
         for _ in range(rounds):
-            for name, value in _round(model, in_bfloat16, llama, memory).items():
-                seen[name].append(value)
+            for name, value in _round(model, bare, in_bfloat16, llama, memory).items():
+                seen[name] = [*seen[name], value]
             bar.update()
-        del memory  # it is no memory of the model's
-        found: dict[str, Any] = {}
-        for name, kinds in {"routing_recorded": ("routing",), "all_recorded": EVERYTHING}.items():
-            ratios = rates.recorded_ratios(model, kinds, PAIRS)
-            found |= {f"{name}_ratio": median(ratios), f"{name}_interval": _interval_of_median(ratios)}
+        del memory
+        for name, kinds in {"routing_recorded_ratio": ("routing",), "all_recorded_ratio": EVERYTHING}.items():
+            seen[name] = rates.recorded_ratios(model, kinds, PAIRS)
             bar.update()
-    found |= {name: median(values) for name, values in seen.items()}
+    medians: dict[str, Any] = {name: median(values) for name, values in seen.items()}
     return Figures(
         threads=threads(),
-        bytes_of_token=bytes_of_token(model.config, model.weights).total,
-        private_memory_gb=_private_memory() / 1e9,
-        **found,
+        dense=model.dense or str(model.weights.unembedding.dtype).removeprefix("torch."),
+        bytes_of_token=bytes_of_token(model.config, model.running).total,
+        experts_touched_together=rates.experts_touched(model, SEQUENCES),
+        private_memory_gb=private_memory / 1e9,
+        intervals={name: _interval_of_median(values) for name, values in seen.items()},
+        **medians,
     )
 
 
 def _round(
-    model: Transformer, in_bfloat16: Transformer | None, llama: LlamaCpp | None, memory: np.ndarray
+    model: Transformer,
+    bare: Transformer,
+    in_bfloat16: Transformer | None,
+    llama: LlamaCpp | None,
+    memory: Sequence[np.ndarray],
 ) -> dict[str, float]:
-    """Every rate once, the bandwidth before and after the decoding that is held against it."""
-    cost = bytes_of_token(model.config, model.weights)
+    """Every rate once. llama.cpp decodes last of all it does, so that the two decode under the same conditions."""
+    found = {} if llama is None else _of_llama(llama)
+    found |= _decoding(model, bare, memory)
+    found |= _prefill(model, "prefill")
+    found["fma_peak_gflop_s"] = limits.fma_gflop_s()
+    found["prefill_share_of_peak"] = found["prefill_gflop_s"] / found["fma_peak_gflop_s"]
+    if in_bfloat16 is not None:
+        found |= _prefill(in_bfloat16, "prefill_bf16")
+    return found if llama is None else found | _over_llama(found)
+
+
+def _decoding(model: Transformer, bare: Transformer, memory: Sequence[np.ndarray]) -> dict[str, float]:
+    """Decoding, held against what the machine reads just before and after. bare: the model's layers alone."""
+    cost = bytes_of_token(model.config, model.running)
     before = limits.read_gb_s(memory)
     decode = rates.decode_seconds(model, DECODED)
-    layers = rates.decode_seconds(rates.without_unembedding(model), DECODED)
+    layers = rates.decode_seconds(bare, DECODED)
     read = max(before, limits.read_gb_s(memory))
-    peak = limits.fma_gflop_s()
-    found = {
+    deep = rates.decode_seconds(model, DECODED, min(DEPTH, model.config.n_ctx - DECODED))
+    together = rates.together_seconds(model, SEQUENCES, DECODED // SEQUENCES, SHARED)
+    return {
         "read_gb_s": read,
-        "fma_peak_gflop_s": peak,
         "decode_tok_s": 1 / decode,
         "decode_share_of_bandwidth": cost.total / decode / 1e9 / read,
         "decode_layers_share_of_bandwidth": cost.layers / layers / 1e9 / read,
-        **_prefill(model, "prefill"),
+        "decode_at_depth_ratio": decode / deep,
+        "decode_together_ratio": SEQUENCES * decode / together,
     }
-    found["prefill_share_of_peak"] = found["prefill_gflop_s"] / peak
-    if in_bfloat16 is not None:
-        found |= _prefill(in_bfloat16, "prefill_bf16")
-    if llama is not None:
-        found |= _beside_llama(found, llama)
-    return found
 
 
 def _prefill(model: Transformer, name: str) -> dict[str, float]:
@@ -136,32 +168,54 @@ def _prefill(model: Transformer, name: str) -> dict[str, float]:
     }
 
 
-def _beside_llama(found: dict[str, float], llama: LlamaCpp) -> dict[str, float]:
-    prefill, decode = llama.rates(PROMPTS[0], DECODED, threads())
-    ratios = {
-        "decode_over_llama": found["decode_tok_s"] / decode,
-        "prefill_over_llama": found["prefill_tok_s"] / prefill,
+def _of_llama(llama: LlamaCpp) -> dict[str, float]:
+    found = llama.rates(PROMPTS, DECODED, threads())
+    longest, shorter = (found.prefill[n] for n in PROMPTS)
+    return {
+        "llama_decode_tok_s": found.decode,
+        "llama_prefill_tok_s": longest,
+        "llama_prefill_64_tok_s": shorter,
     }
-    if "prefill_bf16_tok_s" in found:
-        ratios["prefill_bf16_over_llama"] = found["prefill_bf16_tok_s"] / prefill
-    return {"llama_prefill_tok_s": prefill, "llama_decode_tok_s": decode, **ratios}
+
+
+def _over_llama(found: dict[str, float]) -> dict[str, float]:
+    """The model's rates over llama.cpp's. It has one prefill, which both of the model's are held against."""
+    pairs = {
+        "decode": "decode",
+        "prefill": "prefill",
+        "prefill_64": "prefill_64",
+        "prefill_bf16": "prefill",
+        "prefill_bf16_64": "prefill_64",
+    }
+    return {
+        f"{ours}_over_llama": found[f"{ours}_tok_s"] / found[f"llama_{theirs}_tok_s"]
+        for ours, theirs in pairs.items()
+        if f"{ours}_tok_s" in found
+    }
 
 
 def _warm_up(*models: Transformer | None) -> None:
     """Compiles what is not compiled, and brings the weights into memory."""
     for model in filter(None, models):
-        rates.prefill_seconds(model, min(PROMPTS[0], model.config.n_ctx))
-        rates.decode_seconds(model, 2)
+        for n_tokens in PROMPTS:
+            rates.prefill_seconds(model, min(n_tokens, model.config.n_ctx))
+        rates.decode_seconds(model, DECODED)
 
 
-def _interval_of_median(values: list[float], samples: int = 2000) -> tuple[float, float]:
+def _interval_of_median(values: Sequence[float], samples: int = 2000) -> tuple[float, float]:
     rng = np.random.default_rng(0)
     medians = np.median(rng.choice(values, (samples, len(values))), axis=1)
     low, high = np.quantile(medians, (0.025, 0.975))
     return float(low), float(high)
 
 
-def _private_memory() -> int:
-    """Bytes that belong to this process alone, the mapped checkpoint not counted."""
-    memory = psutil.Process(os.getpid()).memory_full_info()
-    return int(memory.uss)
+def _private_memory(model: Transformer) -> int:
+    """Bytes that belong to this process alone while it holds a long context."""
+    held = rates.context(model, min(MEMORY_DEPTH, model.config.n_ctx))
+    process = psutil.Process()
+    if psutil.LINUX:  # where a mapped checkpoint's pages can be told from this process's own
+        own = sum(mapping.anonymous for mapping in process.memory_maps())
+    else:
+        own = process.memory_full_info().uss
+    del held
+    return int(own)
