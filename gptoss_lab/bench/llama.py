@@ -23,12 +23,13 @@ class LlamaCpp:
     model: Path
 
     def rates(self, prompts: Sequence[int], n_decoded: int, threads: int) -> Rates:
-        """How fast it reads prompts of these lengths and then decodes, weights read into memory: its best mode.
+        """How fast it reads prompts of these lengths and then decodes, weights read into memory: its best mode. They are
+        read past the system's file cache, lest they drive from it the model that they are compared with.
 
         Raises ValueError, with what it said, where it does not run to its end.
         """
         lengths = ",".join(map(str, prompts))
-        options = {"-m": self.model, "-p": lengths, "-n": n_decoded, "-t": threads, "-r": 1, "-fa": 1, "-lm": "none"}
+        options = {"-m": self.model, "-p": lengths, "-n": n_decoded, "-t": threads, "-r": 1, "-fa": 1, "-lm": "dio"}
         command = [str(self.program), "-o", "jsonl", *(str(word) for pair in options.items() for word in pair)]
         run = subprocess.run(command, capture_output=True, text=True, check=False)
         if run.returncode:

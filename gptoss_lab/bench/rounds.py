@@ -130,6 +130,7 @@ def _round(
 ) -> dict[str, float]:
     """Every rate once. llama.cpp decodes last of all it does, so that the two decode under the same conditions."""
     found = {} if llama is None else _of_llama(llama)
+    rates.prefill_seconds(model, PROMPTS[-1])  # brings back what another's weights may have driven out of memory
     found |= _decoding(model, bare, memory)
     found |= _prefill(model, "prefill")
     found["fma_peak_gflop_s"] = limits.fma_gflop_s()
