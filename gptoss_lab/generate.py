@@ -136,41 +136,60 @@ class Sampler:
     def __call__(self, logits: Tensor) -> Sampled:
         """logits: [1, 1, d_vocab]."""
         # numpy: a large vocabulary would wake torch's thread pool, which then competes with the kernels' for a while.
-        values = logits.detach().reshape(-1).cpu().numpy().astype(np.float64)
-        logprobs = _log_softmax(values)
-        token = int(values.argmax()) if self._temperature == 0 else self._sample(logprobs)
+        values = logits.numpy(force=True).reshape(-1).astype(np.float64)
+        values -= values.max()
+        weights = np.exp(values)
+        log_total = math.log(weights.sum())
+        token = int(values.argmax()) if self._temperature == 0 else self._sample(values, weights)
+        logprob = float(values[token]) - log_total
         if not self._n_alternatives:
-            return Sampled(token, float(logprobs[token]))
-        return Sampled(token, float(logprobs[token]), likeliest(logprobs, self._n_alternatives), entropy_of(logprobs))
+            return Sampled(token, logprob)
+        values -= log_total
+        weights *= math.exp(-log_total)
+        entropy = _entropy(values, weights)
+        return Sampled(token, logprob, _take_likeliest(values, self._n_alternatives), entropy)
 
-    def _sample(self, logprobs: NDArray[np.float64]) -> int:
-        # At temperature 1, a softmax more would change nothing.
-        probabilities = np.exp(logprobs if self._temperature == 1 else _log_softmax(logprobs / self._temperature))
+    def _sample(self, values: NDArray[np.float64], weights: NDArray[np.float64]) -> int:
+        """values: of which the largest is 0. weights: their exponentials."""
+        if self._temperature != 1:
+            weights = np.exp(values / self._temperature)
         if self._top_p == 1:
-            return _index_at(probabilities, self._random.random())
-        order = np.argsort(-probabilities, kind="stable")
-        mass = np.cumsum(probabilities[order])
-        kept = order[: int(np.searchsorted(mass, self._top_p)) + 1]
-        return int(kept[_index_at(probabilities[kept], self._random.random())])
+            return _index_at(weights, self._random.random())
+        order = np.argsort(-weights, kind="stable")
+        mass = np.cumsum(weights[order])
+        kept = order[: int(np.searchsorted(mass, self._top_p * mass[-1])) + 1]
+        return int(kept[_index_at(weights[kept], self._random.random())])
 
 
 def likeliest(logprobs: NDArray[np.float64], n: int) -> tuple[tuple[int, float], ...]:
-    """The n likeliest tokens with their log-probabilities, likeliest first. logprobs: [d_vocab]."""
-    if n == 0:
-        return ()
-    tokens = np.argpartition(-logprobs, min(n, len(logprobs) - 1))[:n]
-    return tuple((int(token), float(logprobs[token])) for token in tokens[np.argsort(-logprobs[tokens])])
+    """The n likeliest tokens with their log-probabilities, likeliest first; fewer where no more are possible.
+
+    logprobs: [d_vocab].
+    """
+    return _take_likeliest(np.array(logprobs), n)
 
 
 def entropy_of(logprobs: NDArray[np.float64]) -> float:
     """In nats. logprobs: [d_vocab]."""
-    probabilities = np.exp(logprobs)
+    return _entropy(logprobs, np.exp(logprobs))
+
+
+def _entropy(logprobs: NDArray[np.float64], probabilities: NDArray[np.float64]) -> float:
     return -float(probabilities @ np.maximum(logprobs, -1e9))  # 0 times minus infinity is 0 here
 
 
-def _log_softmax(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    shifted = values - values.max()
-    return shifted - np.log(np.exp(shifted).sum())
+def _take_likeliest(logprobs: NDArray[np.float64], n: int) -> tuple[tuple[int, float], ...]:
+    """As `likeliest`, and they are no longer there."""
+    # One after another: for the few that anybody looks at, that is several times faster than to sort or to partition.
+    found = []
+    for _ in range(min(n, len(logprobs))):
+        token = int(logprobs.argmax())
+        logprob = float(logprobs[token])
+        if logprob == -math.inf:
+            break
+        found.append((token, logprob))
+        logprobs[token] = -math.inf
+    return tuple(found)
 
 
 def _index_at(probabilities: NDArray[np.float64], u: float) -> int:

@@ -51,7 +51,7 @@ class _CellDisplay:
         self._view.show()
 
     def update(self, parser: StreamParser) -> None:
-        self._view.update(parser.messages)
+        self._view.update(lambda: parser.messages)
 
     def close(self, status: str) -> None:
         self._view.finish(status)

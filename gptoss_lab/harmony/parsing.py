@@ -80,8 +80,10 @@ class StreamParser:
         self.delta = ""
         index = self._messages_so_far + len(self._finished)
         section = self._take(self._draft, token, control)
-        heading = self._draft.heading or Message(self._default_role, "")
-        span = Span(index, heading.role, heading.channel, heading.recipient, section)
+        span = self._spans[-1] if self._spans else None
+        if span is None or (span.message, span.section, section) != (index, "content", "content"):
+            heading = self._draft.heading or Message(self._default_role, "")
+            span = Span(index, heading.role, heading.channel, heading.recipient, section)
         self._spans.append(span)
         if section == "end":
             self.delta = self._finish(complete=True)

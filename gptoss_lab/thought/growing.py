@@ -9,7 +9,7 @@ import math
 from collections import abc
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import islice
 from typing import TypeVar
 
@@ -223,11 +223,12 @@ def _token(
     model: Model, token: int, logprob: float, entropy: float, alternatives: tuple[tuple[int, float], ...]
 ) -> Token:
     encoding = model.tokenizer
-    others = tuple(Alternative(other, _text(encoding, other), chance) for other, chance in alternatives)
+    others = tuple([_alternative((other, _text(encoding, other), chance)) for other, chance in alternatives])
     return Token(token, _text(encoding, token), "sampled", logprob, entropy, others)
 
 
 _text = lru_cache(maxsize=1 << 16)(token_text)
+_alternative = partial(tuple.__new__, Alternative)  # five for every token: twice as fast as to call the class
 
 
 def _in_a_context_of_its_own(items: abc.Generator[Item, None, None]) -> abc.Generator[Item, None, None]:

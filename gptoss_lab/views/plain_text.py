@@ -28,7 +28,7 @@ def visible(text: str) -> str:
 
     Joiners and variation selectors stay inside an emoji, where they are part of one picture.
     """
-    if text.isascii() and text.isprintable():
+    if all(letter in "\n\t" or _is_seen(letter) for letter in set(text)):  # few letters, and nearly always
         return text
     return "".join(
         letter if letter in "\n\t" or _is_seen(letter) or _is_inside_emoji(text, place) else _number(letter)

@@ -1,14 +1,14 @@
 """A reply as it is written, in a notebook cell."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import anywidget
 import traitlets
 
 from gptoss_lab.views import front_end
-from gptoss_lab.views.conversation import FINISHES, MessageLike, blocks
+from gptoss_lab.views.conversation import FINISHES, Block, MessageLike, blocks
 from gptoss_lab.views.reply import blocks_html
 
 SHORTEST_PAUSE = 0.05
@@ -16,6 +16,10 @@ SHORTEST_PAUSE = 0.05
 
 CHARACTERS_PER_SECOND = 400_000
 """An update carries the whole text, so a long text is sent less often."""
+
+
+Messages = Sequence[MessageLike] | Callable[[], Sequence[MessageLike]]
+"""What is shown; or what gives it, and is only asked when it is shown, which most tokens are too fast for."""
 
 
 class LiveReply(anywidget.AnyWidget):
@@ -32,7 +36,7 @@ class LiveReply(anywidget.AnyWidget):
     status = traitlets.Unicode().tag(sync=True)
     running = traitlets.Bool(False).tag(sync=True)
 
-    _latest: Sequence[MessageLike] = ()
+    _latest: Messages = ()
     _next_update = 0.0
     _place: Any = None
 
@@ -49,13 +53,13 @@ class LiveReply(anywidget.AnyWidget):
         with self.hold_sync():
             self.blocks, self.status, self.running = [], "Reading the prompt.", True
 
-    def update(self, messages: Sequence[MessageLike]) -> None:
+    def update(self, messages: Messages) -> None:
         """Shows the messages as they are now, all of them, unless the last update was just before."""
         self._latest = messages
         now = time.monotonic()
         if now < self._next_update:
             return
-        written = blocks(messages)
+        written = self._blocks()
         size = sum(len(block["text"]) for block in written)
         self._next_update = now + max(SHORTEST_PAUSE, size / CHARACTERS_PER_SECOND)
         with self.hold_sync():
@@ -64,8 +68,11 @@ class LiveReply(anywidget.AnyWidget):
     def finish(self, status: str = "stop") -> None:
         """Shows the last messages, and why the reply ended: a `Reply.finish`, or a sentence."""
         with self.hold_sync():
-            self.blocks, self.status, self.running = blocks(self._latest), FINISHES.get(status, status), False
+            self.blocks, self.status, self.running = self._blocks(), FINISHES.get(status, status), False
         if self._place is not None:
             from IPython.display import HTML
 
             self._place.update(HTML(blocks_html(self.blocks, self.status)))
+
+    def _blocks(self) -> list[Block]:
+        return blocks(self._latest() if callable(self._latest) else self._latest)
