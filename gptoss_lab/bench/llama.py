@@ -23,8 +23,9 @@ class LlamaCpp:
     model: Path
 
     def rates(self, prompts: Sequence[int], n_decoded: int, threads: int) -> Rates:
-        """How fast it reads prompts of these lengths and then decodes, weights read into memory: its best mode. They are
-        read past the system's file cache, lest they drive from it the model that they are compared with.
+        """How fast it reads prompts of these lengths and then decodes, weights read into memory: its best mode.
+
+        They are read past the system's file cache, lest they drive from it the model that they are compared with.
 
         Raises ValueError, with what it said, where it does not run to its end.
         """
