@@ -74,8 +74,9 @@ def _read(thread, n_threads, address):
 @Kernel
 def _multiply(thread, n_threads, address):
     job = _multiplying(address)
-    rows, columns = splat_tile(job.ones, 4, _ROWS), load_tile(job.ones, VECTOR, 2)
+    columns = load_tile(job.ones, VECTOR, 2)
     sums = zeros(_SUMS)
-    for _ in range(job.times):
-        sums = add_outer(sums, rows, columns)
+    for n in range(job.times):
+        # Rows come from memory, as in `panel_kernels`: twelve of them held in registers would drive out sums.
+        sums = add_outer(sums, splat_tile(job.ones + 4 * (n & 3), 4, _ROWS), columns)
     store_sums(job.totals + 256 * thread, 8, 4, sums, 2)
