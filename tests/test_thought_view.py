@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,16 @@ import pytest
 import traitlets
 
 import gptoss_lab as lab
+from gptoss_lab.harmony import StreamParser
 from gptoss_lab.thought import monitors
 from gptoss_lab.views import front_end
 from gptoss_lab.views.difference_data import difference_data, routed_alike
 from gptoss_lab.views.difference_view import DifferenceView
+from gptoss_lab.views.live_thought import LiveThought
 from gptoss_lab.views.plain_text import quoted, visible
 from gptoss_lab.views.thought_data import PER_POSITION, branch_data, no_branch, node, page_branches, tree_data
 from gptoss_lab.views.thought_view import ThoughtView
+from gptoss_lab.views.throttle import SHORTEST_PAUSE, Throttle
 
 HOSTILE = "Keep </script><script>alert(1)</script> 7 \x07 safe."
 
@@ -130,8 +134,9 @@ def test_an_exported_page_is_one_file_without_foreign_markup(thoughts: lab.Thoug
 
 def test_joined_modules_share_one_scope_without_a_clash() -> None:
     declared: dict[str, Any] = {}
-    for script in ("thought_map.js", "thought_page.js", "difference_text.js", "difference_page.js", "chart_page.js"):
-        names = re.findall(r"^(?:async )?(?:function|const|let|class) (\w+)", front_end.module(script), re.MULTILINE)
+    for script in ("thought_map", "thought_page", "live_thought", "difference_text", "difference_page", "chart_page"):
+        whole = front_end.module(f"{script}.js")
+        names = re.findall(r"^(?:async )?(?:function|const|let|class) (\w+)", whole, re.MULTILINE)
         declared[script] = sorted({name for name in names if names.count(name) > 1})
     assert not any(declared.values()), declared
 
@@ -164,6 +169,74 @@ def test_branches_can_be_compared_without_a_model(thoughts: lab.ThoughtLab, tmp_
     assert all(reading.buttons[name].disabled for name in ("think", "replace", "anew", "effort"))
 
 
+# A thought while it is written
+
+
+class Sent(LiveThought):
+    """Keeps what goes to a browser."""
+
+    def __init__(self) -> None:
+        self.sent: list[dict[str, Any]] = []
+        super().__init__()
+
+    def send(self, content: Any, buffers: Any = None) -> None:
+        self.sent.append(content)
+
+
+def test_each_token_is_sent_once_with_what_was_expected(thoughts: lab.ThoughtLab) -> None:
+    branch, live = thoughts[2], Sent()
+    reply = branch.tokens[branch.n_prompt :]
+    live.start(StreamParser(thoughts.model.tokenizer), branch.n_prompt, reply[:7])
+    for token in reply[7:]:
+        live.push(token)
+    live._throttle.flush()
+    entries = [entry for sent in live.sent for entry in sent["tokens"]]
+    assert [entry[4] for entry in entries] == [token.id for token in reply]
+    assert [sent["first"] for sent in live.sent][:2] == [0, 7]
+    for entry, token, span in zip(entries, reply, branch.spans[branch.n_prompt :], strict=True):
+        assert entry[0] == span.message - branch.spans[branch.n_prompt].message
+        assert entry[3] == quoted(token.text)
+        assert entry[5:7] == pytest.approx([np.exp(token.logprob), token.entropy], abs=1e-4)
+        assert entry[7] is (token.source == "given")
+        assert [text for text, _ in entry[8]] == [quoted(other.text) for other in token.alternatives]
+    last = live.sent[-1]
+    assert [head["kind"] for head in last["heads"]] == ["analysis", "final"][last["message"] :]
+    live._answer(live, "all", [])
+    assert live.sent[-1]["tokens"] == entries, "a browser that comes late gets all of them"
+    live.finish("It ended.")
+    assert (live.sent[-1]["first"], live.sent[-1]["tokens"]) == (0, [])
+    assert (live.status, live.running) == ("It ended.", False)
+    json.dumps(live.sent, allow_nan=False)
+
+
+def test_nothing_is_shown_too_often_and_nothing_stays_unseen() -> None:
+    shown: list[tuple[float, int]] = []
+    state = 0
+
+    def show() -> None:
+        shown.append((time.monotonic(), state))
+
+    throttle = Throttle(show)
+    began = time.monotonic()
+    while time.monotonic() < began + 0.4:
+        state += 1
+        throttle()
+        time.sleep(0.001)
+    time.sleep(3 * SHORTEST_PAUSE)  # the stream stalls
+    assert shown[-1][1] == state
+    assert all(other[0] - one[0] >= SHORTEST_PAUSE for one, other in pairwise(shown))
+    assert len(shown) >= 3
+    state += 1
+    throttle()
+    state += 1
+    throttle()
+    throttle.flush()
+    count = len(shown)
+    assert shown[-1][1] == state
+    time.sleep(2 * SHORTEST_PAUSE)
+    assert len(shown) == count, "no timer is left behind"
+
+
 # The desk, without a browser
 
 
@@ -189,7 +262,7 @@ def test_every_button_makes_the_branch_that_it_names(desk: lab.ThoughtDesk) -> N
         assert desk.branch == desk.thoughts.latest.number
         return desk.thoughts.latest
 
-    assert desk.thoughts[0].finish == "stop" and desk.stream.blocks == []
+    assert desk.thoughts[0].finish == "stop"
     desk.pinned = pinned_in_step(desk, 3)
     assert (desk.step.description, desk.step.value) == ("Step 3", desk.thoughts[0].steps[2].text.strip())
     desk.step.value = "Keep 7 safe."

@@ -26,7 +26,8 @@ from gptoss_lab.views.load_chart import LoadChart
 from gptoss_lab.views.plain_text import as_token, quoted, visible
 from gptoss_lab.views.quantities import quantities
 from gptoss_lab.views.routing_map import RoutingMap
-from gptoss_lab.views.stream import SHORTEST_PAUSE, LiveReply
+from gptoss_lab.views.stream import LiveReply
+from gptoss_lab.views.throttle import SHORTEST_PAUSE
 
 SCRIPT = "<script>alert(1)</script>"
 ROLE = "\"><img src=x onerror='alert(2)'>"
@@ -313,6 +314,8 @@ def test_a_reply_is_sent_twenty_times_a_second_at_most_and_its_end_always() -> N
         live.update([Message("assistant", "x" * (number + 1), channel="final")])
         time.sleep(0.0002)
     assert 2 <= len(sent) <= (time.monotonic() - began) / SHORTEST_PAUSE + 1
+    time.sleep(2 * SHORTEST_PAUSE)
+    assert live.blocks[0]["text"] == "x" * 1000, "a stream that stalls shows what has come"
     live.finish("length")
     assert live.blocks[0]["text"] == "x" * 1000
     assert not live.running

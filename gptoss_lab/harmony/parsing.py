@@ -59,10 +59,9 @@ class StreamParser:
 
     @property
     def messages(self) -> list[Message]:
-        """The messages so far, the unfinished one included."""
-        if self._draft is None:
-            return list(self._finished)
-        return [*self._finished, self._draft.message(self._default_role, complete=False)]
+        """The messages so far, the unfinished one included. Another thread than the one that pushes may ask."""
+        finished, draft = list(self._finished), self._draft
+        return finished if draft is None else [*finished, draft.message(self._default_role, complete=False)]
 
     @property
     def spans(self) -> list[Span]:

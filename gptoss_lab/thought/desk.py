@@ -17,8 +17,8 @@ from gptoss_lab.thought.monitors import Alarm, Monitor
 from gptoss_lab.thought.tree import Branch
 from gptoss_lab.views.controls import controls_row, toggle_buttons
 from gptoss_lab.views.difference_view import DifferenceView
+from gptoss_lab.views.live_thought import LiveThought
 from gptoss_lab.views.plain_text import visible
-from gptoss_lab.views.stream import LiveReply
 from gptoss_lab.views.thought_view import ThoughtView
 
 EFFORTS = ["low", "medium", "high"]
@@ -41,7 +41,7 @@ class ThoughtDesk(ThoughtView):
 
     def __init__(self, thoughts: ThoughtLab, monitors: Sequence[Monitor] = ()) -> None:
         self.monitors = tuple(monitors)
-        self.stream = LiveReply()
+        self.stream = LiveThought()
         self.buttons = {
             name: ipywidgets.Button(description=words, tooltip=hint, layout={"width": "auto"})
             for name, (words, hint) in _BUTTONS.items()
@@ -115,19 +115,15 @@ class ThoughtDesk(ThoughtView):
 
     def _continue(self, number: int) -> None:
         branch = self.thoughts[number]
-        parser = StreamParser(self.thoughts.model.tokenizer, messages_so_far=len(branch.asked))
-        for token in branch.ids[branch.n_prompt :]:
-            parser.push(token)
         self.refresh(number)
-        self.stream.start()
+        parser = StreamParser(self.thoughts.model.tokenizer)
+        self.stream.start(parser, branch.n_prompt, branch.tokens[branch.n_prompt :])
         known = len(self.thoughts.alarms)
         try:
-            for each in self.thoughts.stream(number, should_stop=self._stop.is_set, monitors=self.monitors):
-                parser.push(each.id)
-                self.stream.update(parser.messages)
+            for token in self.thoughts.stream(number, should_stop=self._stop.is_set, monitors=self.monitors):
+                self.stream.push(token)
         finally:
-            self.refresh(number)
-            self.stream.update(())  # what has been streamed stands in the view now
+            self.refresh(number)  # what has been streamed stands in the view now
             self.stream.finish(f"Branch {number} {visible(self.thoughts[number].status)}.")
             self._say(" ".join(_alarm_words(alarm) for alarm in self.thoughts.alarms[known:]))
 

@@ -38,11 +38,15 @@ def visible(text: str) -> str:
 
 def quoted(text: str) -> str:
     """One line in which nothing is hidden: `␣` for a space, `↵` for a line break, `⇥` for a tab, else numbers."""
+    if text.isascii() and text.isprintable():
+        return text.replace(" ", "␣")
     return "".join("␣" if letter == " " else _SIGNS.get(letter) or _seen(letter) for letter in text)
 
 
 def as_token(text: str) -> str:
     """A token as it stands in a strip of tokens: as `quoted`, but spaces beside other text stay spaces."""
+    if text.isascii() and text.isprintable() and not text.isspace():
+        return text
     return quoted(text) if not text.strip(" ") else "".join(_SIGNS.get(letter) or _seen(letter) for letter in text)
 
 

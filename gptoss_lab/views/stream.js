@@ -1,11 +1,12 @@
 import { element } from "./dom.js";
+import { statusLine } from "./status_line.js";
 
 /* A reply as it is written. Reads `blocks` ([{ kind, title, note, text }]), `status` and `running`. */
 
 export function render({ model, el }) {
   const messages = element("div", { class: "gl-conversation" });
-  const status = element("div", { class: "gl-status", "aria-live": "polite" });
-  el.append(element("div", { class: "gptoss" }, messages, status));
+  const status = statusLine(model);
+  el.append(element("div", { class: "gptoss" }, messages, status.root));
   const drawn = [];
 
   function drawBlocks() {
@@ -19,16 +20,11 @@ export function render({ model, el }) {
       drawn[number].show(block);
     });
   }
-  function drawStatus() {
-    status.textContent = model.get("status");
-    status.classList.toggle("gl-running", model.get("running"));
-  }
-  const reactions = { blocks: drawBlocks, status: drawStatus, running: drawStatus };
-  for (const [name, react] of Object.entries(reactions)) model.on(`change:${name}`, react);
+  model.on("change:blocks", drawBlocks);
   drawBlocks();
-  drawStatus();
   return () => {
-    for (const [name, react] of Object.entries(reactions)) model.off(`change:${name}`, react);
+    model.off("change:blocks", drawBlocks);
+    status.stop();
   };
 }
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from gptoss_lab.analyses import routing
+from gptoss_lab.harmony import Span
 from gptoss_lab.trace import Trace
 from gptoss_lab.views.kinds import LEGEND, RAW_THOUGHT, kind_of
 from gptoss_lab.views.plain_text import as_token, quoted
@@ -32,7 +33,7 @@ def conversation(trace: Trace) -> dict[str, Any]:
         "roles": as_bytes(numbers[0], "<u2"),
         "channels": as_bytes(numbers[1], "<u2"),
         "breaks": as_bytes([place for place, text in enumerate(trace.texts) if "\n" in text], "<i4"),
-        "sections": as_bytes([_section(trace, place) for place in range(len(trace.token_ids))], "u1"),
+        "sections": as_bytes(list(map(section_of, trace.texts, trace.spans)), "u1"),
         "ids": as_bytes(trace.token_ids, "<i4"),
         "logprobs": as_bytes(trace.logprobs, "<f4"),
         "alternatives": _alternatives(trace),
@@ -47,6 +48,13 @@ def colours(quantities: Sequence[Quantity]) -> list[dict[str, Any]]:
 def as_bytes(values: Any, dtype: str) -> bytes:
     """An array as a browser reads it."""
     return np.ascontiguousarray(values, dtype=dtype).tobytes()
+
+
+def section_of(text: str, span: Span) -> int:
+    """Of a token: 0 content, 1 header, 2 control token, wherever it stands."""
+    if text.startswith("<|") and text.endswith("|>") and len(text) > 4:
+        return 2
+    return 0 if span.section == "content" else 1
 
 
 def _facet(trace: Trace, by: str) -> tuple[list[dict[str, str]], list[int]]:
@@ -101,11 +109,3 @@ def _blocks(trace: Trace) -> list[dict[str, Any]]:
             }
         )
     return blocks
-
-
-def _section(trace: Trace, place: int) -> int:
-    """0 content, 1 header, 2 control token, wherever it stands."""
-    text = trace.texts[place]
-    if text.startswith("<|") and text.endswith("|>") and len(text) > 4:
-        return 2
-    return 0 if trace.spans[place].section == "content" else 1

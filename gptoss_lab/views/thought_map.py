@@ -13,7 +13,7 @@ from gptoss_lab.views.token_strip import PANE_STYLE, TokenStrip
 if TYPE_CHECKING:
     from gptoss_lab.thought.tree import Branch
 
-STYLE = (*PANE_STYLE, "thought_map.css")
+STYLE = (*PANE_STYLE, "bars.css", "thought_map.css")
 
 
 class ThoughtMap(TokenStrip):

@@ -1,5 +1,6 @@
 """Branches of a thought, on a page to read and in a notebook to work with: mouse and keyboard, streaming, keeping."""
 
+import ast
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -119,7 +120,6 @@ class Waiting(lab.ThoughtLab):
     def stream(self, of=None, *, should_stop, **options):
         for number, token in enumerate(super().stream(of, should_stop=should_stop, **options)):
             yield token
-            time.sleep(0.06 * self.waits)  # slowly enough that every token is shown
             while self.waits and number > 15 and not should_stop():
                 time.sleep(0.02)
 thoughts = Waiting(lab.load("planted:answer", engine="torch"), "Which?", seed=5)
@@ -141,11 +141,23 @@ def test_a_desk_in_a_notebook(open_notebook: Callable[..., Any], lab: Any, pictu
         page.wait_for_function("n => document.querySelectorAll('.gl-branch').length === n", arg=number)
         notebook.wait_until("(len(thoughts), desk.busy, desk.branch)", f"({number}, False, {number - 1})", 20)
 
-    # Streaming, Stop, Go on.
+    # Streaming: each token with what was expected in its place, by mouse and by keyboard; what has come is shown,
+    # however long the next token takes.
     press("Think")
     page.wait_for_selector(".gl-running")
-    page.wait_for_function("document.querySelector('.gl-message[data-kind=analysis] pre')?.textContent.includes('See')")
-    assert "not meant for end users" in page.locator(".gl-message").first.inner_text()
+    live = page.locator(".gl-live-message[data-kind=analysis]")
+    page.wait_for_function("document.querySelectorAll('.gl-live .gl-token').length === 17")
+    assert "not meant for end users" in live.inner_text()
+    newest = "(lambda token: (token.text, token.entropy))(thoughts._growths[0].tokens[-1])"
+    text, entropy = ast.literal_eval(notebook.ask(newest))
+    card = page.locator(".gl-live .gl-card")
+    assert f"Entropy {entropy:.2f} nats" in card.inner_text() and card.locator(".gl-bar").count() == 5
+    assert card.locator(".gl-quote").text_content().strip("␣↵") == text.strip()
+    live.locator(".gl-token").nth(2).hover()
+    assert "Sampled with probability" in page.locator(".gl-live .gl-tip").inner_text()
+    page.locator(".gl-live .gl-strip").focus()
+    page.keyboard.press("Home")
+    assert card.locator(".gl-quote").text_content() == "<|channel|>"
     press("Stop")
     page.wait_for_function("document.querySelector('.gl-status').textContent.includes('was interrupted')")
     notebook.wait_until("(thoughts[0].finish, desk.busy)", "('interrupted', False)")
@@ -153,7 +165,7 @@ def test_a_desk_in_a_notebook(open_notebook: Callable[..., Any], lab: Any, pictu
     press("Go on")
     page.wait_for_function("document.querySelector('.gl-status').textContent.includes('was ended by the model')")
     branches(1)
-    assert page.locator(".gl-message").count() == 0, "what was streamed stands in the view"
+    assert page.locator(".gl-live-message").count() == 0, "what was streamed stands in the view"
 
     # Branching by a click on what else was likely.
     place = int(notebook.ask("thoughts[0].steps[2].start + 1 - thoughts[0].n_prompt"))
@@ -227,6 +239,64 @@ def test_a_desk_in_a_notebook(open_notebook: Callable[..., Any], lab: Any, pictu
     notebook.use_theme("JupyterLab Dark")
     assert_readable(page, ".jp-OutputArea .gptoss")
     page.screenshot(path=pictures / "thought-desk-dark.png")
+
+
+PACES = """
+import threading, time, gptoss_lab as lab
+from gptoss_lab.views.live_thought import LiveThought
+sent = []
+class Counted(LiveThought):
+    def send(self, content, buffers=None):
+        sent.extend(content["tokens"][:1])
+        super().send(content, buffers)
+from gptoss_lab.thought import desk as desks
+desks.LiveThought = Counted
+def lab_of(seed):
+    return lab.ThoughtLab(model, "What is 482 + 379?", temperature=6.0, seed=seed, max_new_tokens=1200)
+def plain(seed):
+    thoughts = lab_of(seed)
+    for token in thoughts.stream():
+        pass
+    return thoughts[0].n_new
+def shown(seed):
+    desk.thoughts = lab_of(seed)
+    desk.map.branch = None
+    desk.buttons["think"].click()
+    desk.wait()
+    return desk.thoughts[0].n_new
+def pace(work, seed):
+    begun, spent = time.perf_counter(), time.process_time()
+    tokens = work(seed)
+    return tokens, time.perf_counter() - begun, time.process_time() - spent
+model = lab.load()
+desk = lab.ThoughtDesk(lab_of(0))
+desk
+"""
+MEASURED = """
+rounds, seconds, updates = [], 0.0, 0
+for seed in range(1, 40):
+    one, sent[:] = pace(plain, seed), []
+    other = pace(shown, seed)
+    seconds, updates = seconds + other[1], updates + len(sent)
+    rounds += [(one, other)] * (one[0] > 200)  # what is short is mostly its beginning and its end
+    if sum(one[0] for one, _ in rounds) > 6000:
+        break
+wall, own = (sum(one[n] for one, _ in rounds) / sum(other[n] for _, other in rounds) for n in (1, 2))
+"""
+
+
+def test_a_live_stream_costs_little(open_notebook: Callable[..., Any]) -> None:
+    """Of the kernel's own work, that is; the browser's is another processor's."""
+    notebook = open_notebook(PACES, MEASURED, size=(1280, 1300))
+    notebook.page.set_default_timeout(180_000)
+    notebook.run_all()
+    wall, own = float(notebook.ask("wall")), float(notebook.ask("own"))
+    updates, seconds = int(notebook.ask("updates")), float(notebook.ask("seconds"))
+    print(f"{wall:.1%} of the plain speed, {own:.1%} by processor time; {updates / seconds:.0f} updates a second")
+    assert int(notebook.ask("sum(one[0] for one, _ in rounds)")) > 2000
+    assert own > 0.9
+    assert updates <= 20 * seconds + 2 * int(notebook.ask("seed"))  # each stream begins, and ends, with one at once
+    assert_no_errors(notebook)
 
 
 CHARTS = """
