@@ -300,14 +300,14 @@ class Transformer:
         assert self._at_once is not None
         if should_stop():
             raise Stopped
-        each = range(self.config.n_layers)
+        hooks = [hook.at(layer) for layer in range(self.config.n_layers)]
         points = self._at_once.points
-        wanted = {point: [layer for layer in each if hook.at(layer).wants(point)] for point in points}
-        residual, seen = self._at_once.run(residual, angles, forward_pass.contexts(len(each)), wanted)
-        for layer in each:
+        wanted = {point: [layer for layer, at in enumerate(hooks) if at.wants(point)] for point in points}
+        residual, seen = self._at_once.run(residual, angles, forward_pass.contexts(len(hooks)), wanted)
+        for layer, at in enumerate(hooks):
             for point in points:
                 if layer in wanted[point]:
-                    hook.at(layer)(point, seen[point, layer])
+                    at(point, seen[point, layer])
         return residual
 
     # Checks

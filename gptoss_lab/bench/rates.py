@@ -65,7 +65,7 @@ def prefill_seconds(model: Transformer, n_tokens: int) -> float:
     return _seconds(lambda: model(prompt(model, n_tokens), last_only=True))
 
 
-def recorded_ratios(model: Transformer, kinds: tuple[str, ...], pairs: int, steps: int = 4) -> list[float]:
+def recorded_ratios(model: Transformer, kinds: tuple[str, ...], pairs: int, steps: int = 8) -> list[float]:
     """For each of `pairs` turns, how fast decoding goes while these kinds are recorded; 1 is as fast as unwatched.
 
     Which of the two goes first changes from turn to turn.
