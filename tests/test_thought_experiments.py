@@ -379,11 +379,36 @@ def test_a_report_says_when_answers_are_settled_and_by_what(answering: Model) ->
     assert f"{int(table.at_once.sum())} of 4" in said
     assert f"step {KEPT} of the thought on 'Wh" in said
     assert "What this cannot show:" in said
-    part = faithfulness(answering, replies, mistakes_each=2, max_new_tokens=60, progress=False, budget_seconds=0.0)
+    part = faithfulness(answering, [short, *replies], max_new_tokens=60, progress=False, budget_tokens=100)
     assert not part.complete
-    assert part.findings() == ["Nothing has been examined yet."]
-    whole = faithfulness(answering, replies, mistakes_each=2, max_new_tokens=60, progress=False, resume=part.table)
-    pd.testing.assert_frame_equal(whole.table, table)
+    assert part.findings() == ["Nothing has been examined yet."]  # the first came without a thought
+
+
+def test_the_replies_of_a_report_are_paid_from_its_budget(answering: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    plain = Model.chat
+
+    def chat(self: Model, prompt: str, *arguments, **options) -> Reply:
+        asked.append(prompt)
+        return plain(self, prompt, *arguments, **options)
+
+    monkeypatch.setattr(Model, "chat", chat)
+    questions = ["Which?", "Who?", "What?"]
+    report = partial(
+        faithfulness, answering, questions, temperature=1.0, mistakes_each=1, max_new_tokens=60, progress=False
+    )
+    price = price_of_first(report)
+    assert price > len(answering.chat("Which?", "high", temperature=1.0, max_new_tokens=60, seed=0).prompt_tokens) + 31
+    assert asked.pop() == "Which?"
+    assert asked == []  # it was refused before anything was asked
+    part = report(budget_tokens=price)
+    assert (len(part.table), part.complete, asked) == (1, False, ["Which?"])
+    spent = part.rows[0]["spent"]
+    assert len(report(budget_tokens=price + spent).table) == 2  # by what the first took, not by what was feared
+    asked.clear()
+    whole = report(resume=part.table)
+    assert asked == ["Who?", "What?"]
+    pd.testing.assert_frame_equal(whole.table, report().table)
 
 
 def test_without_thoughts_there_is_nothing_to_report(answering: Model) -> None:
@@ -396,50 +421,83 @@ def test_without_thoughts_there_is_nothing_to_report(answering: Model) -> None:
 # Budgets, interrupts, resumption
 
 
-@pytest.mark.parametrize(
-    "experiment", [force, err, redraw, hide], ids=["forced_answer", "mistakes", "resample", "suppress"]
-)
-def test_a_budget_is_kept_and_the_rest_done_on_resuming(answering: Model, reply: Reply, experiment, capsys) -> None:
-    options = {"n": 4} if experiment is redraw else {}
-    whole = experiment(answering, reply, **options)
-    some = next(n for n in range(10, 10_000, 5) if not _refused(experiment, answering, reply, n, options))
-    part = experiment(answering, reply, budget_tokens=2 * some, **{**options, "progress": True})
-    said = capsys.readouterr().out
-    assert re.match(r"[\w ,]+, \d steps: about [\d,]+ tokens, [\d.]+ \w+; the budget is enough for \d of them\.", said)
+def price_of_first(run) -> int:
+    """What the first unit of work takes, in tokens: a smaller budget is refused."""
+    with pytest.raises(ValueError, match=r"budget_tokens=1 does not pay for the first \w+: \d+") as refused:
+        run(budget_tokens=1)
+    return int(str(refused.value).split(": ")[-1])
+
+
+BUDGETED = {
+    "forced_answer": (forced_answer, {}, {"by": "message"}),
+    "mistakes": (mistakes, {"rest": "keep"}, {"rest": "anew"}),
+    "resample": (resample, {"n": 3}, {"n": 4}),
+    "suppress": (suppress, {}, {"seed": 8}),
+    "receiver_heads": (receiver_heads, {}, {"distance": 2}),
+    "routing_by_step": (routing_by_step, {"n_permutations": 50}, {"by": "message"}),
+    "routing_by_channel": (routing_by_channel, {"n_permutations": 50}, {"by": "message"}),
+    "by_effort": (by_effort, {"n": 2, "max_new_tokens": 40}, {"n": 3}),
+}
+"""Every experiment, how it is called here, and what makes another call of it."""
+
+
+@pytest.fixture(scope="module")
+def three_replies(answering: Model) -> list[Reply]:
+    return [answering.chat(q, temperature=1.0, seed=5, max_new_tokens=60) for q in ("Which?", "Who?", "What?")]
+
+
+@pytest.fixture(params=BUDGETED)
+def budgeted(request: pytest.FixtureRequest, answering: Model, reply: Reply, three_replies: list[Reply]):
+    """An experiment, ready to be called, and the arguments that make another call of it."""
+    experiment, options, other = BUDGETED[request.param]
+    of = {"by_effort": "Which?", "routing_by_step": three_replies, "routing_by_channel": three_replies}
+    return partial(experiment, answering, of.get(request.param, reply), **options), other
+
+
+def test_a_budget_is_kept_and_the_rest_done_on_resuming(budgeted, capsys) -> None:
+    run, other = budgeted
+    whole = run(progress=False)
+    part = run(budget_tokens=price_of_first(run))
+    said, bar = capsys.readouterr()
+    promised = (
+        r"\w.*, \d (steps|replies|efforts): about [\d,]+ tokens, [\d.]+ \w+; the budget is enough for 1 of them\."
+    )
+    assert re.search(promised, said)
     assert "To go on: the same call with resume=table." in said
-    assert not part.attrs["complete"]
-    assert len(part) < len(whole)
-    pd.testing.assert_frame_equal(experiment(answering, reply, resume=part, **options), whole)
+    assert "it/s" in bar or "/it" in bar or "?" in bar
+    assert (len(part.attrs["rows"]), part.attrs["complete"]) == (1, False)
+    assert len(part)
+    assert whole.attrs["complete"]
+    pd.testing.assert_frame_equal(run(resume=part, progress=False), whole)
+    pd.testing.assert_frame_equal(run(resume=whole, progress=False), whole)
     with pytest.raises(ValueError, match="other arguments"):
-        experiment(answering, reply, resume=part, seed=8, **options)
+        run(resume=part, **other)
+    with pytest.raises(ValueError, match=r"budget_seconds=0\.0 does not pay for the first \w+, which takes about"):
+        run(budget_seconds=0.0, progress=False)
 
 
-def _refused(experiment, model: Model, reply: Reply, budget: int, options: dict) -> bool:
-    try:
-        experiment(model, reply, budget_tokens=budget, budget_seconds=0.0, **options)
-    except ValueError as error:
-        assert "does not pay for the first step" in str(error)
-        return True
-    return False
-
-
-def test_an_interrupt_returns_what_is_done(answering: Model, reply: Reply, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = force(answering, reply)
-    passes = 0
+def test_an_interrupt_returns_what_is_done(budgeted, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, _ = budgeted
+    passes, last = 0, math.inf
     plain = Transformer.__call__
 
     def interrupted(self, *arguments, **options):
         nonlocal passes
         passes += 1
-        if passes == 9:
+        if passes == last:
             raise KeyboardInterrupt
         return plain(self, *arguments, **options)
 
     monkeypatch.setattr(Transformer, "__call__", interrupted)
-    part = force(answering, reply)
-    assert 0 < len(part) < 6
-    monkeypatch.undo()
-    pd.testing.assert_frame_equal(force(answering, reply, resume=part), whole)
+    whole = run(progress=False)
+    last, passes = passes, 0
+    part = run(progress=False)
+    assert 0 < len(part.attrs["rows"]) < len(whole.attrs["rows"])
+    passes, last = 0, math.inf
+    pd.testing.assert_frame_equal(run(resume=part, progress=False), whole)
+    passes, last = 0, 1
+    with pytest.raises(KeyboardInterrupt):  # there is nothing to return
+        run(progress=False)
 
 
 def test_a_thought_is_wanted(answering: Model, reply: Reply) -> None:

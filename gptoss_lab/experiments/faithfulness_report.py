@@ -11,17 +11,16 @@ from itertools import pairwise
 from os import PathLike
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
-from tqdm.auto import tqdm
-
+from gptoss_lab.edits import to_json
 from gptoss_lab.experiments.adding_mistakes import mistakes
 from gptoss_lab.experiments.corruption import corrupt
 from gptoss_lab.experiments.early_answering import forced_answer
 from gptoss_lab.experiments.intervals import wilson
-from gptoss_lab.experiments.thinking import Thinking, pace_of_answers, read, setting_of, thinking_of
+from gptoss_lab.experiments.thinking import Thinking, pace_of_answers, read, thinking_of
 from gptoss_lab.experiments.workload import Limits, fingerprint, work_through
-from gptoss_lab.harmony import Message
+from gptoss_lab.harmony import Message, render
 from gptoss_lab.harmony.messages import Effort
 from gptoss_lab.reply import Reply
 from gptoss_lab.session import Model
@@ -72,51 +71,65 @@ def faithfulness(
 
     questions: one or several, or replies. effort, temperature, max_new_tokens: of the replies, and of what is generated
         after mistakes. mistakes_each: how many steps of each thought are made wrong, one at a time, drawn by the seed.
-    limits: see `workload.Limits`; resume takes the `table` of an unfinished report.
+    limits: see `workload.Limits`; the replies count, as long as they turn out. resume takes the `table` of an
+        unfinished report.
 
     Questions that are answered without a thought, or not at all, are counted and left out. Raises ValueError where
-    there are none, and where none is left.
+    there are none, where none is left, and as `workload.work_through` does.
     """
-    asked = [questions] if isinstance(questions, (str, Reply)) or _is_conversation(questions) else list(questions)
+    asked = _listed(questions)
     if not asked:
         raise ValueError("there are no questions: give at least one")
-    replies = [
-        one
-        if isinstance(one, Reply)
-        else model.chat(
-            one, effort, temperature=temperature, seed=seed + n, max_new_tokens=max_new_tokens, display=False
-        )
-        for n, one in enumerate(
-            tqdm(asked, desc="Answering", unit="question", disable=not limits.get("progress", True))
-        )
-    ]
-    thinkings = {n: thinking for n, reply in enumerate(replies) if (thinking := _thinking(model, reply))}
-    if not thinkings:
-        raise ValueError("none of the questions is answered with a thought before the answer; ask at a higher effort")
     options = {"temperature": temperature, "seed": seed, "max_new_tokens": max_new_tokens}
-    settings = [setting_of(model, thinking) for thinking in thinkings.values()]
-    call = fingerprint("faithfulness", settings, mistakes_each, options)
+    prompts = [_prompt(model, one, effort) for one in asked]
+    replies = [one.tokens if isinstance(one, Reply) else effort for one in asked]
+    call = fingerprint("faithfulness", model.name, to_json(model.edits), prompts, replies, mistakes_each, options)
+
+    def answer(number: int) -> Reply:
+        one = asked[number]
+        if isinstance(one, Reply):
+            return one
+        own = {**options, "seed": seed + number}
+        return model.chat(one, effort, display=False, **own)  # type: ignore[arg-type]
 
     def examine(number: int) -> dict[str, Any]:
-        reply, thinking = replies[number], thinkings[number]
+        reply = answer(number)
+        answered = 0 if isinstance(asked[number], Reply) else len(prompts[number]) + len(reply.tokens)
+        question = reply.conversation[-len(reply.messages) - 1].content
+        thinking = _thinking(model, reply)
+        if thinking is None:
+            return {"question": question, "left_out": True, "spent": answered}
         curve = forced_answer(model, reply, progress=False, max_answer_tokens=len(thinking.answer_ids) + 8)
         wrong = _steps_to_spoil(thinking, mistakes_each, seed + number)
         made = mistakes(model, reply, steps=wrong, progress=False, **options) if wrong else None  # type: ignore[arg-type]
         return {
-            "question": reply.conversation[-len(reply.messages) - 1].content,
+            "question": question,
             "answer": thinking.answer,
             "curve": curve.to_dict("records"),
             "mistakes": [] if made is None else made.to_dict("records"),
+            "spent": answered + _tokens(len(thinking.steps), len(reply.tokens), mistakes_each),
         }
 
-    units = {number: _tokens(thinking, mistakes_each) for number, thinking in thinkings.items()}
+    def expected(number: int) -> int:
+        """Tokens: of what has not been said yet a guess, which errs on the side of too much."""
+        one = asked[number]
+        if isinstance(one, Reply):
+            return _tokens(len(one.tokens) // _TOKENS_A_STEP, len(one.tokens), mistakes_each)
+        new = min(max_new_tokens, 256)
+        return len(prompts[number]) + new + _tokens(new // _TOKENS_A_STEP, new, mistakes_each)
 
     def pace() -> float:
-        first = next(iter(thinkings.values()))
-        return pace_of_answers(model, read(model, first.ids), first.ids[-1])
+        return pace_of_answers(model, read(model, prompts[0]), prompts[0][-1])
 
+    units = {number: expected(number) for number in range(len(asked))}
     rows, complete = work_through("Faithfulness", units, examine, pace, call, unit="question", **limits)
-    return Faithfulness(rows, len(asked), len(thinkings), complete, call)
+    if complete and all("left_out" in row for row in rows.values()):
+        raise ValueError("none of the questions is answered with a thought before the answer; ask at a higher effort")
+    return Faithfulness(rows, len(asked), complete, call)
+
+
+_TOKENS_A_STEP = 12
+"""About; for what is said beforehand."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,12 +137,15 @@ class Faithfulness:
     """What thoughts do to answers. `print(report)` says it in words; `table`, `curves` and `mistakes` have the rest."""
 
     rows: dict[int, dict[str, Any]]
-    """What was found, by the number of the question."""
+    """What was found, by the number of the question; of those that were left out, that they were."""
     n_asked: int
-    n_thought: int
-    """Questions that were answered with a thought before the answer."""
     complete: bool
     asked: str
+
+    @property
+    def n_thought(self) -> int:
+        """Questions that were answered with a thought before the answer."""
+        return len(self._examined)
 
     @property
     def table(self) -> "pd.DataFrame":
@@ -143,7 +159,7 @@ class Faithfulness:
         """
         import pandas as pd
 
-        found = pd.DataFrame([_row(self.rows[number]) for number in sorted(self.rows)], columns=list(COLUMNS))
+        found = pd.DataFrame([_row(row) for row in self._examined.values()], columns=list(COLUMNS))
         found.attrs |= {"complete": self.complete, "asked": self.asked}
         found.attrs["rows"] = {str(number): row for number, row in self.rows.items()}
         return found
@@ -151,12 +167,12 @@ class Faithfulness:
     @property
     def curves(self) -> "pd.DataFrame":
         """As `forced_answer` gives them, one under another; question is the number of the question."""
-        return _together(self.rows, "curve")
+        return _together(self._examined, "curve")
 
     @property
     def mistakes(self) -> "pd.DataFrame":
         """As `mistakes` gives them, one under another; question is the number of the question."""
-        return _together(self.rows, "mistakes")
+        return _together(self._examined, "mistakes")
 
     def shares(self) -> "pd.DataFrame":
         """The report's three numbers. Columns: what, share, low, high (Wilson's 95 % interval), part, n."""
@@ -181,7 +197,7 @@ class Faithfulness:
     def findings(self) -> list[str]:
         """What was found, in plain words, with 95 % intervals."""
         table = self.table
-        n, without = len(table), self.n_asked - self.n_thought
+        n, without = len(table), len(self.rows) - self.n_thought
         if not n:
             return ["Nothing has been examined yet."]
         left_out = f" {without} more came without a thought or an answer and are left out." if without else ""
@@ -211,6 +227,10 @@ class Faithfulness:
         )
         return found
 
+    @property
+    def _examined(self) -> dict[int, dict[str, Any]]:
+        return {number: self.rows[number] for number in sorted(self.rows) if "left_out" not in self.rows[number]}
+
     def summary(self) -> str:
         """What was found, and what cannot be."""
         return "\n".join([*self.findings(), "", "What this cannot show:", *(f"- {limit}" for limit in LIMITS)])
@@ -235,10 +255,22 @@ def _steps_to_spoil(thinking: Thinking, n: int, seed: int) -> list[int]:
     return sorted(Random(seed).sample(can, min(n, len(can))))
 
 
-def _tokens(thinking: Thinking, mistakes_each: int) -> int:
-    """About how many are run for one question."""
-    forced = (len(thinking.steps) + 1) * (8 + 2 * len(thinking.answer_ids))
-    return forced + mistakes_each * (len(thinking.ids) - thinking.n_prompt)
+def _listed(questions: Asked | Iterable[Asked]) -> list[Asked]:
+    if isinstance(questions, (str, Reply)) or _is_conversation(questions):
+        return [cast(Asked, questions)]
+    return list(cast(Iterable[Asked], questions))
+
+
+def _prompt(model: Model, asked: Asked, effort: Effort) -> list[int]:
+    if isinstance(asked, Reply):
+        return asked.prompt_tokens
+    return render(model.conversation(asked, effort), model.tokenizer).tokens
+
+
+def _tokens(n_steps: int, n_said: int, mistakes_each: int) -> int:
+    """About how many are run for the experiments on a reply of so many tokens: forced answers, and continuations after
+    mistakes and without them, which begin halfway on average."""
+    return (n_steps + 1) * _TOKENS_A_STEP + mistakes_each * n_said
 
 
 def _row(found: dict[str, Any]) -> dict[str, Any]:
@@ -267,7 +299,7 @@ def _row(found: dict[str, Any]) -> dict[str, Any]:
 def _together(rows: dict[int, dict[str, Any]], name: str) -> "pd.DataFrame":
     import pandas as pd
 
-    return pd.DataFrame([{"question": number, **one} for number in sorted(rows) for one in rows[number][name]])
+    return pd.DataFrame([{"question": number, **one} for number in rows for one in rows[number][name]])
 
 
 def _is_conversation(given: Any) -> bool:

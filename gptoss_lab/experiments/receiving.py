@@ -8,15 +8,18 @@ gives to tokens can be seen as shares of the rest.
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gptoss_lab.config import ModelConfig
 from gptoss_lab.experiments.intervals import N_RESAMPLES
-from gptoss_lab.experiments.thinking import Question, Thinking, thinking_of
+from gptoss_lab.experiments.thinking import Question, Thinking, pace_of_reading, setting_of, thinking_of
+from gptoss_lab.experiments.workload import Limits, Rows, fingerprint, work_through
 from gptoss_lab.hooks import HookPoint
 from gptoss_lab.segments import Unit
 from gptoss_lab.session import Model
@@ -35,43 +38,93 @@ def receiver_heads(
     distance: int = 1,
     without_sink: bool = False,
     seed: int = 0,
+    **limits: Unpack[Limits],
 ) -> "pd.DataFrame":
     """How unevenly each head's attention from later steps falls on the steps of a thought.
 
-    of, by: as for `forced_answer`. distance: from how many steps on a later one counts; the paper takes 4, thoughts of
-    few steps need less. without_sink: whether attention is taken as a share of what the sink leaves.
+    of, by, limits: as for `forced_answer`. distance: from how many steps on a later one counts; the paper takes 4,
+        thoughts of few steps need less. without_sink: whether attention is taken as a share of what the sink leaves.
 
     Returns columns layer, head; kurtosis of the steps' vertical scores (excess; NaN where fewer than four have one, or
     all the same), low and high, a 95 % bootstrap interval over the later steps; sink, the mean mass that the sink takes
     from the thought's tokens; step and text, the one that receives most, and its score, the mean attention that a token
-    of it gets from a later token that can see it; n, the steps with a score. The highest kurtosis comes first.
+    of it gets from a later token that can see it; n, the steps with a score. The highest kurtosis comes first. An
+    unfinished table tells of the attention from the steps that have been read.
 
-    A high kurtosis says where a head looks, not that it matters: `suppress` and `edits.ablate_head` ask that.
+    A high kurtosis says where a head looks, not that it matters: `suppress` and `edits.ablate_head` ask that. Raises
+    ValueError for a reply without a thought, and as `workload.work_through` does.
     """
     thinking = thinking_of(model, of, by)
-    found: dict[int, _Layer] = {}
-    points = [f"blocks.{layer}.attn.{point}" for layer in range(model.config.n_layers) for point in _POINTS]
-    sinks: dict[int, Tensor] = {}
+    asked = fingerprint("receiver_heads", *setting_of(model, thinking), distance, without_sink, seed)
+    readers, cache = _readers(thinking), model.transformer.new_cache()
+    ends = [0, *(reader.stop for reader in readers.values())]
 
-    def keep(tensor: Tensor, hook: HookPoint) -> None:
+    def look_back(number: int) -> dict[str, Any]:
+        """The attention that one step gives to those before it, read from where the reading has come to."""
+        begin = ends[number - 1]
+        if cache.length < begin:
+            model.transformer(thinking.ids[cache.length : begin], cache, last_only=True)
+        given = _Given(model.config, thinking, readers[number], begin, without_sink)
+        with model.hooks([(_POINTS, given.take)]):
+            model.transformer(thinking.ids[begin : ends[number]], cache, last_only=True)
+        return {"mean": given.mean, "sink": given.sink}
+
+    units = {number: stop - start for number, (start, stop) in enumerate(pairwise(ends), start=1)}
+    rows, complete = work_through(
+        "Attention to earlier steps", units, look_back, lambda: pace_of_reading(model, thinking.ids), asked, **limits
+    )
+    return _table(rows, model.config, thinking, readers, distance, seed, complete, asked)
+
+
+_POINTS = ["blocks.*.attn.hook_sink", "blocks.*.attn.hook_pattern"]  # in the order in which they fire
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """A step that looks back, or the answer, which does so too: its tokens."""
+
+    start: int
+    stop: int
+
+
+def _readers(thinking: Thinking) -> dict[int, _Reader]:
+    """By number; the answer counts as the step after the last."""
+    found = [_Reader(step.start, step.stop) for step in thinking.steps]
+    if thinking.answer_start < len(thinking.ids):
+        found.append(_Reader(thinking.answer_start, len(thinking.ids)))
+    return dict(enumerate(found, start=1))
+
+
+class _Given:
+    """What one step's tokens give to the steps up to it, in every layer and head: filled while they run."""
+
+    def __init__(self, config: ModelConfig, thinking: Thinking, reader: _Reader, begin: int, without_sink: bool):
+        steps = [step for step in thinking.steps if step.start <= reader.start]
+        self.mean = np.zeros((config.n_layers, config.n_heads, len(steps)), dtype=np.float32)
+        """[layer, head, step]: of a token to a token of a step, over pairs that can see each other."""
+        self.sink = np.zeros((config.n_layers, config.n_heads), dtype=np.float64)
+        """[layer, head]: the mass that sinks take, summed over the tokens."""
+        self._config, self._own, self._without_sink = config, slice(reader.start - begin, None), without_sink
+        self._member = torch.zeros(reader.stop, len(steps))  # [k_pos, step]
+        for number, step in enumerate(steps):
+            self._member[step.start : step.stop, number] = 1
+        self._behind = torch.arange(reader.start, reader.stop)[:, None] - torch.arange(reader.stop)
+        self._left = torch.ones(())
+
+    def take(self, tensor: Tensor, hook: HookPoint) -> None:
         assert hook.layer is not None
-        if hook.name.endswith("hook_sink"):
-            sinks[hook.layer] = tensor[0].detach()
-        else:
-            window = model.config.window(hook.layer)
-            found[hook.layer] = _between_steps(tensor[0].detach(), sinks[hook.layer], thinking, window, without_sink)
-
-    with model.hooks([(points, keep)]):
-        model.transformer(thinking.ids, last_only=True)
-    rows = [
-        _row(layer, head, found[layer], thinking, distance, seed)
-        for layer in range(model.config.n_layers)
-        for head in range(model.config.n_heads)
-    ]
-    return _sorted(rows)
+        own = tensor[0, :, self._own].detach().cpu()
+        if hook.name.endswith("hook_sink"):  # [head, q_pos]
+            self.sink[hook.layer] = own.double().sum(dim=1).numpy()
+            self._left = (1 - own).clamp_min(1e-9)[..., None] if self._without_sink else torch.ones(())
+            return
+        window = self._config.window(hook.layer) or len(self._member)
+        visible = ((self._behind >= 0) & (self._behind < window)).float()
+        pairs = (visible @ self._member).sum(dim=0)  # [step]
+        self.mean[hook.layer] = ((own / self._left) @ self._member).sum(dim=1) / pairs.clamp_min(1)
 
 
-_POINTS = ("hook_sink", "hook_pattern")  # in the order in which they fire
+# The table
 
 
 @dataclass(frozen=True)
@@ -80,39 +133,58 @@ class _Layer:
 
     mean: NDArray[np.float64]
     """[head, later step, step]: of a token of the one to a token of the other, over pairs that can see each other."""
-    seen: NDArray[np.bool_]
-    """[later step, step]: whether there is such a pair. The answer counts as a later step."""
+    counts: NDArray[np.bool_]
+    """[later step, step]: whether there is such a pair, and far enough apart."""
     sink: NDArray[np.float64]
     """[head]"""
 
 
-def _between_steps(pattern: Tensor, sink: Tensor, thinking: Thinking, window: int | None, without_sink: bool) -> _Layer:
-    """pattern: [head, q_pos, k_pos]. sink: [head, q_pos]."""
-    n = pattern.shape[-1]
-    later = torch.zeros(n, len(thinking.steps) + 1, dtype=pattern.dtype, device=pattern.device)  # [pos, step]
-    for number, step in enumerate(thinking.steps):
-        later[step.start : step.stop, number] = 1
-    later[thinking.answer_start :, -1] = 1
-    member = later[:, :-1]
-    if without_sink:
-        pattern = pattern / (1 - sink).clamp_min(1e-9)[..., None]
-    behind = torch.arange(n, device=pattern.device)[:, None] - torch.arange(n, device=pattern.device)
-    visible = ((behind >= 0) & (behind < (window or n))).to(pattern.dtype)
-    pairs = later.T @ visible @ member
-    mean = (later.T @ pattern @ member) / pairs.clamp_min(1)
-    of_thought = member.sum(dim=1) > 0
-    return _Layer(
-        mean.double().cpu().numpy(), (pairs > 0).cpu().numpy(), sink[:, of_thought].double().mean(dim=1).cpu().numpy()
-    )
+def _table(
+    rows: Rows,
+    config: ModelConfig,
+    thinking: Thinking,
+    readers: dict[int, _Reader],
+    distance: int,
+    seed: int,
+    complete: bool,
+    asked: str,
+) -> "pd.DataFrame":
+    import pandas as pd
+
+    found = []
+    for layer in range(config.n_layers):
+        attention = _layer(rows, layer, config.window(layer), thinking, readers, distance)
+        found += [_row(layer, head, attention, thinking, seed) for head in range(config.n_heads)]
+    table = pd.DataFrame(found, columns=list(COLUMNS))
+    table = table.sort_values("kurtosis", ascending=False, kind="stable", ignore_index=True)
+    table.attrs |= {"complete": complete, "asked": asked, "rows": {str(unit): row for unit, row in rows.items()}}
+    return table
 
 
-def _row(layer: int, head: int, attention: _Layer, thinking: Thinking, distance: int, seed: int) -> dict[str, object]:
-    later = np.arange(len(thinking.steps) + 1)
-    counts = attention.seen & (later[:, None] - later[:-1] >= distance)  # [later step, step]
-    whole = np.ones((1, len(later)))
-    scores = _vertical(whole, attention.mean[head], counts)[0]
-    draws = np.random.default_rng([seed, layer, head]).multinomial(len(later), whole[0] / len(later), size=N_RESAMPLES)
-    kurtoses = _kurtosis(_vertical(draws.astype(np.float64), attention.mean[head], counts))
+def _layer(
+    rows: Rows, layer: int, window: int | None, thinking: Thinking, readers: dict[int, _Reader], distance: int
+) -> _Layer:
+    later = sorted(rows)
+    mean = np.zeros((rows[later[0]]["mean"].shape[1], len(later), len(thinking.steps)))
+    counts = np.zeros(mean.shape[1:], dtype=np.bool_)
+    for place, number in enumerate(later):
+        given = rows[number]["mean"][layer]
+        mean[:, place, : given.shape[1]] = given
+        for step in thinking.steps[: given.shape[1]]:
+            nearest = max(readers[number].start - (step.stop - 1), 0)
+            counts[place, step.number - 1] = number - step.number >= distance and nearest < (window or math.inf)
+    of_thought = [number for number in later if number <= len(thinking.steps)]
+    n_tokens = sum(len(thinking.steps[number - 1]) for number in of_thought)
+    sink = sum(rows[number]["sink"][layer] for number in of_thought) / max(n_tokens, 1)
+    return _Layer(mean, counts, np.asarray(sink, dtype=np.float64))
+
+
+def _row(layer: int, head: int, attention: _Layer, thinking: Thinking, seed: int) -> dict[str, object]:
+    n_later = len(attention.counts)
+    whole = np.ones((1, n_later))
+    scores = _vertical(whole, attention.mean[head], attention.counts)[0]
+    draws = np.random.default_rng([seed, layer, head]).multinomial(n_later, whole[0] / n_later, size=N_RESAMPLES)
+    kurtoses = _kurtosis(_vertical(draws.astype(np.float64), attention.mean[head], attention.counts))
     known = kurtoses[~np.isnan(kurtoses)]
     low, high = np.quantile(known, [0.025, 0.975]) if len(known) > N_RESAMPLES / 2 else (math.nan, math.nan)
     best = int(np.nanargmax(scores)) if not np.isnan(scores).all() else None
@@ -148,10 +220,3 @@ def _kurtosis(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     second, fourth = ((centred**power).sum(axis=1) / np.maximum(n, 1) for power in (2, 4))
     enough = (n >= 4) & (second > 1e-16)
     return np.where(enough, fourth / np.maximum(second, 1e-30) ** 2 - 3, np.nan)
-
-
-def _sorted(rows: list[dict[str, object]]) -> "pd.DataFrame":
-    import pandas as pd
-
-    table = pd.DataFrame(rows, columns=list(COLUMNS))
-    return table.sort_values("kurtosis", ascending=False, kind="stable", ignore_index=True)

@@ -99,22 +99,30 @@ def resample(
     sampling = Sampling(temperature, seed, max_new_tokens)
     asked = fingerprint("resample", *setting_of(model, thinking), n, vars(sampling), similarity is None)
 
+    def place(kept: int) -> int:
+        """Where continuations begin that keep so many steps."""
+        return thinking.steps[kept - 1].stop if kept else thinking.steps[0].start
+
     def continue_after(kept: int) -> dict[str, Any]:
-        stop = thinking.steps[kept - 1].stop if kept else thinking.steps[0].start
-        ids = thinking.ids[:stop]
-        here = forked(model, cache, ids, stop)
+        ids = thinking.ids[: place(kept)]
+        here = forked(model, cache, ids, len(ids))
         said = say(model, here, ids, thinking.n_prompt, n, replace(sampling, seed=seed + kept * n))
-        likeness = [] if kept == len(thinking.steps) else _likeness(model, thinking, here, kept, said, by, similarity)
+        likeness = [] if kept == n_steps else _likeness(model, thinking, here, kept, said, by, similarity)
         return {"answers": [one.answer for one in said], "likeness": likeness}
 
-    units = {
-        kept: n * (len(thinking.ids) - (thinking.steps[kept - 1].stop if kept else thinking.steps[0].start))
-        for kept in range(len(thinking.steps), -1, -1)  # the shortest first, to know early how long it takes
-    }
+    def draw_anew(step: int) -> dict[str, Any]:
+        """From before the step; from after the last too, and from after any other when the next one is drawn anew."""
+        after = {"after": continue_after(step)} if step == n_steps else {}
+        return {"before": continue_after(step - 1), **after}
+
+    # The reply's own length stands for that of its continuations. The last step first: it soon tells how long it takes.
+    n_steps, length = len(thinking.steps), len(thinking.ids)
+    units = {step: n * (length - place(step - 1)) for step in range(n_steps, 0, -1)}
+    units[n_steps] += n * (length - place(n_steps))
     rows, complete = work_through(
         f"Resampling, {n} continuations each",
         units,
-        continue_after,
+        draw_anew,
         lambda: pace_of_answers(model, cache, thinking.ids[-1], n),
         asked,
         **limits,
@@ -184,15 +192,13 @@ def _states(model: Model, cache: KVCache, last: int, steps: Sequence[Sequence[in
 def _table(rows: Rows, thinking: Thinking, right: str, complete: bool, asked: str, seed: int) -> "pd.DataFrame":
     import pandas as pd
 
-    likenesses = [value for row in rows.values() for value in row["likeness"]]
-    threshold = float(np.median(likenesses)) if likenesses else math.nan
-    found = [
-        _row(number, thinking, rows[number], rows[number - 1], right, threshold, seed)
-        for number in range(1, len(thinking.steps) + 1)
-        if number in rows and number - 1 in rows
-    ]
+    drawn = {step - 1: row["before"] for step, row in rows.items()}
+    drawn |= {step: row["after"] for step, row in rows.items() if "after" in row}
+    likenesses = [value for one in drawn.values() for value in one["likeness"]]
+    threshold = float(np.median(likenesses))
+    found = [_row(step, thinking, drawn[step], drawn[step - 1], right, threshold, seed) for step in sorted(rows)]
     table = pd.DataFrame(found, columns=list(COLUMNS))
-    continuations = {kept: row["answers"] for kept, row in sorted(rows.items())}
+    continuations = {kept: one["answers"] for kept, one in sorted(drawn.items())}
     table.attrs |= {"complete": complete, "asked": asked, "rows": {str(unit): row for unit, row in rows.items()}}
     table.attrs |= {"continuations": continuations, "right": right}
     return table

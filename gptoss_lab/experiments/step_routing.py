@@ -7,15 +7,18 @@ control, never single tokens.
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gptoss_lab.experiments.thinking import Question
+from gptoss_lab.edits import to_json
+from gptoss_lab.experiments.thinking import Question, pace_of_reading
+from gptoss_lab.experiments.workload import Limits, Rows, fingerprint, work_through
 from gptoss_lab.reply import Reply
 from gptoss_lab.segments import Segment, Unit, segments
 from gptoss_lab.session import Model
+from gptoss_lab.tokenizer import token_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,19 +52,23 @@ def routing_by_step(
     by: Unit = "sentence",
     n_permutations: int = 1000,
     seed: int = 0,
+    **limits: Unpack[Limits],
 ) -> "pd.DataFrame":
     """What share of the tokens of each kind of step each expert serves.
 
-    of: a reply, several, or a question. by: as for `forced_answer`. label: the kind of a step.
+    of: a reply, several, or a question. by, limits: as for `forced_answer`; the work is done reply by reply, and an
+        unfinished table tells of those that have been read. label: the kind of a step. n_permutations: how often steps
+        are drawn anew and kinds dealt, by the seed.
 
     Returns a row for every kind, layer and expert: kind, layer, expert, share (over the experts it sums to k), low and
     high (a 95 % bootstrap interval over steps; NaN for a single one), control_low and control_high (where the share
     lies 95 times in 100 if kinds are dealt to the steps by chance), n (steps). Of many experts, some lie outside by
-    chance: one in twenty. Raises ValueError where nothing was said.
+    chance: one in twenty. Raises ValueError where nothing was said, and as `workload.work_through` does.
     """
     import pandas as pd
 
-    counted = _count(model, of, by)
+    work = _read(model, of, by, limits)
+    counted = work.counted
     kinds = np.array([label(step) for step in counted.steps], dtype=object)
     rng = np.random.default_rng(seed)
     tables = []
@@ -87,7 +94,7 @@ def routing_by_step(
                 }
             )
         )
-    return pd.concat(tables, ignore_index=True)
+    return work.noted(pd.concat(tables, ignore_index=True))
 
 
 def routing_by_channel(
@@ -98,18 +105,22 @@ def routing_by_channel(
     by: Unit = "sentence",
     n_permutations: int = 1000,
     seed: int = 0,
+    **limits: Unpack[Limits],
 ) -> "pd.DataFrame":
     """Whether one channel is routed unlike another: how far apart their experts are, beside a permuted control.
 
-    of, by: as for `routing_by_step`; one short answer tells little, several replies tell more.
+    of, by, limits, n_permutations, seed: as for `routing_by_step`; one short answer tells little, several replies tell
+        more.
 
     Returns a row for every layer: layer; distance, the total variation between the channels' shares of the experts, 0
     to 1; control, its mean if channels are dealt to the steps by chance, control_low and control_high, where it lies
-    then 95 times in 100; p, how often it is then as large; n, the steps. Raises ValueError where a channel is empty.
+    then 95 times in 100; p, how often it is then as large; n, the steps. Raises ValueError where a channel is empty,
+    and as `workload.work_through` does.
     """
     import pandas as pd
 
-    counted = _count(model, of, by)
+    work = _read(model, of, by, limits)
+    counted = work.counted
     which = np.array([step.channel or "" for step in counted.steps], dtype=object)
     counted, which = counted.only(np.isin(which, channels)), which[np.isin(which, channels)]
     if lacking := [channel for channel in channels if channel not in which]:
@@ -120,7 +131,7 @@ def routing_by_channel(
     apart = np.abs(counted.shares(dealt) - counted.shares(1 - dealt)).sum(axis=2) / (2 * counted.k)  # [draw, layer]
     observed, control = apart[0], apart[1:]
     low, high = np.quantile(control, [0.025, 0.975], axis=0)
-    return pd.DataFrame(
+    table = pd.DataFrame(
         {
             "layer": np.arange(len(observed)),
             "distance": observed,
@@ -131,6 +142,7 @@ def routing_by_channel(
             "n": len(which),
         }
     )
+    return work.noted(table)
 
 
 @dataclass(frozen=True)
@@ -152,18 +164,51 @@ class _Counted:
         return _Counted([self.steps[n] for n in np.flatnonzero(where)], self.counts[where], self.k)
 
 
-def _count(model: Model, of: Question | Sequence[Reply], by: Unit) -> _Counted:
-    steps: list[Segment] = []
-    counts, k = [], 1
-    for reply in _replies(model, of):
-        trace = model.trace(reply)
-        chosen, k = trace.dense_weights() > 0, trace.expert_indices.shape[2]
-        for step in segments(trace.texts, trace.spans, by, trace.n_prompt):
-            steps.append(step)
-            counts.append(chosen[:, step.start : step.stop].sum(axis=1))
-    if not steps:
+@dataclass(frozen=True)
+class _Work:
+    """The replies that have been read."""
+
+    counted: _Counted
+    rows: Rows
+    complete: bool
+    asked: str
+
+    def noted(self, table: "pd.DataFrame") -> "pd.DataFrame":
+        """The table, with what resuming needs."""
+        rows = {str(unit): row for unit, row in self.rows.items()}
+        table.attrs |= {"complete": self.complete, "asked": self.asked, "rows": rows}
+        return table
+
+
+def _read(model: Model, of: Question | Sequence[Reply], by: Unit, limits: Limits) -> _Work:
+    """Has the model read every reply, and counts."""
+    replies = _replies(model, of)
+    ids = [[*reply.prompt_tokens, *reply.tokens] for reply in replies]
+    n_prompts = [len(reply.prompt_tokens) for reply in replies]
+    steps = [_steps(model, reply, by) for reply in replies]
+    if not any(steps):
         raise ValueError("nothing is said: there are no steps to look at")
-    return _Counted(steps, np.stack(counts).astype(np.float64), k)
+    asked = fingerprint("routing", model.name, to_json(model.edits), ids, n_prompts, by)
+
+    def read(number: int) -> dict[str, Any]:
+        trace = model.trace(replies[number])
+        chosen = trace.dense_weights() > 0  # [layer, pos, expert]
+        return {"counts": [chosen[:, step.start : step.stop].sum(axis=1).tolist() for step in steps[number]]}
+
+    units = {number: len(tokens) for number, tokens in enumerate(ids) if steps[number]}
+
+    def pace() -> float:
+        return pace_of_reading(model, ids[0])
+
+    rows, complete = work_through("Routing", units, read, pace, asked, unit="reply", **limits)
+    counts = np.array([one for number in sorted(rows) for one in rows[number]["counts"]], dtype=np.float64)
+    done = [step for number in sorted(rows) for step in steps[number]]
+    return _Work(_Counted(done, counts, model.config.experts_per_token), rows, complete, asked)
+
+
+def _steps(model: Model, reply: Reply, by: Unit) -> list[Segment]:
+    texts = [token_text(model.tokenizer, token) for token in (*reply.prompt_tokens, *reply.tokens)]
+    return segments(texts, [*reply.prompt_spans, *reply.spans], by, len(reply.prompt_tokens))
 
 
 def _replies(model: Model, of: Question | Sequence[Reply]) -> list[Reply]:

@@ -18,8 +18,9 @@ Rows = dict[int, dict[str, Any]]
 class Limits(TypedDict, total=False):
     """What every experiment on a thought takes.
 
-    budget_tokens, budget_seconds: it stops before it would take more. resume: the table of an earlier, unfinished call
-    with the same arguments; the rest is done. progress: whether to say what it will take, and show a bar.
+    budget_tokens, budget_seconds: it stops before it would take more; a question that is answered first is not counted.
+    resume: the table of an earlier, unfinished call with the same arguments; the rest is done. progress: whether to say
+    what it will take, and show a bar.
     """
 
     budget_tokens: int | None
@@ -44,10 +45,11 @@ def work_through(
     """Does every unit of work that is not done yet, or until an interrupt. Returns what is done; whether that is all.
 
     what: what is done, for what is said beforehand: "Forced answers". units: the tokens that each will take, in the
-    order of the work. do: does one. pace: seconds a token takes, measured. asked: the fingerprint of the call. unit:
-    what a unit of work is called.
+    order of the work. do: does one; where its row says how many tokens were "spent" after all, those are counted. pace:
+    seconds a token takes, measured. asked: the fingerprint of the call. unit: what a unit of work is called.
 
-    Raises ValueError for a table of another call to resume, and for a budget of tokens that pays for no unit.
+    Raises ValueError for a table of another call to resume, and for a budget that does not pay for the first unit: so
+    there is always something to return. An interrupt before anything is done is passed on.
     """
     started = time.monotonic()
     rows = rows_of(resume, asked)
@@ -59,21 +61,26 @@ def work_through(
     try:
         seconds_each = pace() if todo else 0.0
         if progress and todo:
-            print(f"{what}, {len(todo)} {unit}s: {_forecast(todo, seconds_each, budget_tokens, budget_seconds)}.")
+            print(f"{what}, {_many(len(todo), unit)}: {_forecast(todo, seconds_each, budget_tokens, budget_seconds)}.")
         spent, began = 0, time.monotonic()
         for number, tokens in tqdm(todo.items(), unit=unit, disable=not progress):
-            if not _affordable(
-                spent + tokens, time.monotonic() - started + tokens * seconds_each, budget_tokens, budget_seconds
-            ):
+            passed = time.monotonic() - started
+            if not _affordable(spent + tokens, passed + tokens * seconds_each, budget_tokens, budget_seconds):
                 break
             rows[number] = do(number)
-            spent += tokens
-            seconds_each = (time.monotonic() - began) / spent
+            spent += rows[number].get("spent", tokens)
+            seconds_each = (time.monotonic() - began) / max(spent, 1)
+        if todo and not rows:
+            raise ValueError(
+                f"budget_seconds={budget_seconds} does not pay for the first {unit}, which takes about "
+                f"{duration(next(iter(todo.values())) * seconds_each)} after {duration(passed)} of preparing"
+            )
     except KeyboardInterrupt:
-        pass
+        if not rows:
+            raise
     complete = len(rows) == len(units)
     if progress and not complete:
-        print(f"{len(rows)} of {len(units)} {unit}s are done. To go on: the same call with resume=table.")
+        print(f"{len(rows)} of {_many(len(units), unit)} done. To go on: the same call with resume=table.")
     return rows, complete
 
 
@@ -109,6 +116,12 @@ def duration(seconds: float) -> str:
         if seconds >= 1.5 * size:
             return f"{seconds / size:.1f} {name}"
     return f"{seconds:.0f} seconds" if seconds >= 2 else f"{seconds:.1f} seconds"
+
+
+def _many(n: int, unit: str) -> str:
+    if n == 1:
+        return f"1 {unit}"
+    return f"{n} {unit.removesuffix('y')}ies" if unit.endswith("y") else f"{n} {unit}s"
 
 
 def _affordable(tokens: int, seconds: float, budget_tokens: int | None, budget_seconds: float | None) -> bool:
