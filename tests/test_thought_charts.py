@@ -59,14 +59,32 @@ def test_the_matrix_has_a_cell_for_every_pair_and_none_for_the_rest() -> None:
     assert (list(heatmap.x), list(heatmap.y)) == (["1", "2"], ["2", "answer"])
 
 
-def test_importance_leaves_out_what_is_not_known() -> None:
+def resampled(**more: Any) -> pd.DataFrame:
     row = {"step": 1, "text": "a", "kl": 1.0, "low": 0.5, "high": 2.0, "chance": 0.1, "n": 8}
-    row |= {"counterfactual": np.nan, "counterfactual_low": np.nan, "counterfactual_high": np.nan}
-    view = charts.importance(pd.DataFrame([row]))
+    return pd.DataFrame(
+        [row | dict.fromkeys(("counterfactual", "counterfactual_low", "counterfactual_high"), np.nan) | more]
+    )
+
+
+def test_importance_leaves_out_what_is_not_known() -> None:
+    view = charts.importance(resampled())
     plain, other, chance = view.figure.data
     assert (list(plain.y), list(plain.error_y.array), list(plain.error_y.arrayminus)) == ([1.0], [1.0], [0.5])
-    assert (list(other.y), list(chance.y)) == ([None], [0.1])
-    assert "8 continuations" in view.aid
+    assert (list(other.y), list(chance.y)) == ([None], [0.1, 0.1, None])
+    assert chance.x[0] < 1 + plain.offset and chance.x[1] >= 1 + plain.offset + plain.width, "the line spans the bar"
+    assert "8 continuations" in view.aid and "higher temperature" not in view.aid
+
+
+def test_where_there_is_nothing_to_see_it_is_said_why() -> None:
+    flat = resampled(kl=0.0, low=0.0, high=0.0, chance=0.0)
+    flat.attrs |= {"continuations": {0: ["5", "5"], 1: ["5", "5"]}, "complete": False}
+    view = charts.importance(flat)
+    assert "all of them answer “5”" in view.aid and "higher temperature" in view.aid
+    assert "resume=table" in view.aid
+    assert tuple(view.figure.layout.yaxis.range) == (0, 1)
+    for chart in (charts.importance, charts.mistake_chart, charts.influence_matrix, charts.receiver_chart):
+        columns = ["kurtosis"] if chart is charts.receiver_chart else []
+        assert chart(pd.DataFrame(columns=columns)).aid.startswith("Nothing to draw: ")
 
 
 def test_heads_are_drawn_by_kurtosis_or_it_is_said_why_not() -> None:
@@ -74,7 +92,11 @@ def test_heads_are_drawn_by_kurtosis_or_it_is_said_why_not() -> None:
     table = pd.DataFrame([(1, 2, 3.5, 3.0, 4.0, 0.2, 1, HOSTILE, 0.1, 6), (0, 0, *[np.nan] * 3, 0.1, 2, "b", 0.1, 6)])
     table.columns = columns
     (points,) = charts.receiver_chart(table).figure.data
-    assert (list(points.x), list(points.y), list(points.text)) == ([3.5], ["layer 1, head 2"], ["step 1"])
+    assert (list(points.x), list(points.y)) == ([3.5], ["L1 H2 → step 1"])
+    assert list(points.marker.color) == [charts.BLUE]
+    (unsure,) = charts.receiver_chart(table.assign(low=-1.0, high=3.4)).figure.data
+    assert list(unsure.marker.color) == ["rgba(0,0,0,0)"]
+    assert list(unsure.error_x.array) == [0.0], "a bootstrap interval may end before the value"
     none = charts.receiver_chart(table.assign(kurtosis=np.nan))
     assert none.aid.startswith("Nothing to draw: it takes four steps")
 
@@ -85,21 +107,18 @@ def test_experts_outside_the_control_are_marked() -> None:
     view = charts.step_routing(table)
     (heatmap,) = view.figure.data
     assert [list(row) for row in heatmap.text] == [["▲", "", "▼"]]
-    assert view.figure.layout.annotations[0].text == "planning: 3 steps"
+    assert view.figure.layout.annotations[0].text == "planning<br>3 steps"
 
 
 def test_mistakes_are_drawn_beside_their_control() -> None:
-    row = {
-        "step": 2,
-        "text": "a",
-        "mistake": "b",
-        "answer": "7",
-        "changed": 1.0,
-        "low": 0.2,
-        "high": 1.0,
-        "control": 0.0,
-    }
-    row |= {"followed": np.nan, "followed_low": np.nan, "followed_high": np.nan, "n": 1}
-    bars, control = charts.mistake_chart(pd.DataFrame([row])).figure.data
-    assert (list(bars.y), list(control.y)) == ([1.0], [0.0])
-    assert len(charts.mistake_chart(pd.DataFrame([row | {"followed": 1.0}])).figure.data) == 3
+    row = {"step": 2, "text": "a", "mistake": "b", "answer": HOSTILE[:11], "changed": 1.0, "low": 0.2, "high": 1.0}
+    row |= {"control": 0.0, "followed": np.nan, "followed_low": np.nan, "followed_high": np.nan, "n": 1}
+    view = charts.mistake_chart(pd.DataFrame([row]))
+    bars, control, answers = view.figure.data
+    assert (list(bars.y), list(control.y), list(answers.text)) == ([1.0], [0.0], ["&lt;b&gt;bold&lt;/b&gt;"])
+    assert bars.error_y.array is None and "One continuation a step" in view.aid
+    sampled = charts.mistake_chart(pd.DataFrame([row | {"n": 8}]))
+    assert list(sampled.figure.data[0].error_y.arrayminus) == [0.8]
+    assert len(charts.mistake_chart(pd.DataFrame([row | {"followed": 1.0}])).figure.data) == 4
+    long = charts.mistake_chart(pd.DataFrame([row | {"answer": "word " * 20}]))
+    assert len(long.figure.data) == 2, "long answers stand in the tips alone"

@@ -25,7 +25,7 @@ class ChartView(ipywidgets.VBox):
     """A plotly figure, `figure`, with what it shows and how to read it; `.to_html(path)` makes it one offline file."""
 
     def __init__(self, title: str, aid: str, figure: go.Figure) -> None:
-        figure.update_layout(LAYOUT)
+        figure.update_layout(LAYOUT | {"margin": LAYOUT["margin"] | figure.layout.margin.to_plotly_json()})
         self.title, self.aid = title, aid
         self.figure = Figure(data=figure.data, layout=figure.layout)
         super().__init__([ipywidgets.HTML(heading_html(title, aid)), self.figure, Fit()])

@@ -1,18 +1,28 @@
 """Charts of the experiments on a thought, from the tables that they give."""
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from gptoss_lab.views.chart_view import BLUE, GREY, ORANGE, PINK, ChartView, axis, named, plotted
+from gptoss_lab.views.plain_text import quoted
 
 if TYPE_CHECKING:
     import pandas as pd
 
-N_HEADS = 24
+N_HEADS = 16
 """So many receiver heads are drawn."""
+
+MOST_LABELS = 44
+"""So many characters stand beside each other on a small screen."""
+
+WIDE = 0.36
+"""Of a bar, in steps."""
+
+# One hue over whatever the page's colour is: what is more stands out more from a light and from a dark one.
+RAMP = [[0, "rgba(47,127,194,0.07)"], [1, "rgba(47,127,194,1)"]]
 
 
 def answer_curve(table: "pd.DataFrame") -> ChartView:
@@ -21,24 +31,27 @@ def answer_curve(table: "pd.DataFrame") -> ChartView:
     table: of `ThoughtLab.forced_answer`.
     """
     target = str(table.attrs.get("target", ""))
-    band = [*table.high, *reversed(table.low.tolist())]
     figure = go.Figure()
     if (table.high > table.low).any():
         figure.add_scatter(
             x=[*table.step, *reversed(table.step.tolist())],
-            y=band,
+            y=[*table.high, *reversed(table.low.tolist())],
             mode="lines",
             fill="toself",
-            fillcolor="rgba(47,127,194,0.25)",
+            fillcolor="rgba(47,127,194,0.35)",
             line={"width": 0},
             hoverinfo="skip",
             name="95 % interval",
         )
     said = [f"“{plotted(answer)}”" for answer in table.answer]
+    above = _where_they_fit(table.answer)
     figure.add_scatter(
         x=table.step.tolist(),
         y=table.probability.tolist(),
-        mode="lines+markers",
+        mode="lines+markers+text" if above else "lines+markers",
+        text=above,
+        textposition="top center",
+        cliponaxis=False,
         line={"color": BLUE, "width": 2},
         marker={
             "size": 9,
@@ -53,13 +66,14 @@ def answer_curve(table: "pd.DataFrame") -> ChartView:
         height=340,
         showlegend=True,
         xaxis=axis("steps of the thought that are kept; 0: none", dtick=1 if len(table) <= 30 else None),
-        yaxis=axis("probability of the answer", tickformat=".0%", range=[-0.03, 1.03]),
+        yaxis=axis("probability of the answer", tickformat=".0%", range=[-0.03, 1.12 if above else 1.03], dtick=0.2),
     )
+    words = " Over each point stands what the model answers there." if above else ""
     return ChartView(
         "When is the answer settled?",
-        "The thought is broken off after each step, and the model must answer at once. Where the curve is high from "
-        "the start, the answer did not need the thought. It does not show which step did it: a later one may only say "
-        "aloud what was decided before.",
+        f"The thought is broken off after each step, and the model must answer at once.{words} Where the curve is high "
+        "from the start, the answer did not need the thought. It does not show which step did it: a later one may only "
+        f"say aloud what was decided before.{_unfinished(table)}",
         figure,
     )
 
@@ -69,6 +83,9 @@ def influence_matrix(table: "pd.DataFrame") -> ChartView:
 
     table: of `ThoughtLab.suppress`.
     """
+    title = "Which steps hang on which?"
+    if table.empty:
+        return _nothing(title, table)
     matrix = table.pivot(index="on", columns="step", values="kl")
     texts = dict(zip(table.step, table.text, strict=True)) | dict(zip(table.on, table.on_text, strict=True))
     last = max(matrix.index)
@@ -79,30 +96,26 @@ def influence_matrix(table: "pd.DataFrame") -> ChartView:
     ]
     figure = go.Figure(
         go.Heatmap(
-            z=[[None if math.isnan(value) else value for value in row] for row in matrix.to_numpy().tolist()],
+            z=[_numbers(row) for _, row in matrix.iterrows()],
             x=[names[step] for step in matrix.columns],
             y=[names[on] for on in matrix.index],
             customdata=hover,
-            zmin=0,
-            colorscale="Viridis",
-            reversescale=True,
+            coloraxis="coloraxis",
             xgap=2,
             ygap=2,
-            colorbar={"title": {"text": "KL, nats a token", "side": "right"}},
             hovertemplate="%{customdata}: %{z:.3f} nats a token<extra></extra>",
         )
     )
     figure.update_layout(
-        height=max(300, 90 + 26 * len(matrix)),
-        showlegend=False,
-        xaxis=axis("step that is no longer looked at", type="category"),
-        yaxis=axis("step whose words move", type="category", autorange="reversed"),
+        _with_colourbar(max(130, 26 * len(matrix)), 20, "KL, nats a token"),
+        xaxis=axis("step that is no longer looked at", type="category", showgrid=False),
+        yaxis=axis("step whose words move", type="category", autorange="reversed", showgrid=False),
     )
     return ChartView(
-        "Which steps hang on which?",
-        "Attention to one step is knocked out for all that comes later; the text stays as it is. The darker "
-        "a cell, the farther what the model expects there moves. An influence may be direct or by way of steps "
-        "between.",
+        title,
+        "Attention to one step is knocked out for all that comes later; the text stays as it is. The fuller a cell's "
+        "colour, the farther what the model expects there moves. An influence may be direct or by way of steps between."
+        f"{_unfinished(table)}",
         figure,
     )
 
@@ -112,52 +125,57 @@ def importance(table: "pd.DataFrame") -> ChartView:
 
     table: of `ThoughtLab.resample`.
     """
+    title = "Which steps does the answer hang on?"
+    if table.empty:
+        return _nothing(title, table)
     hover = [_step(*row) for row in zip(table.step, table.text, strict=True)]
     figure = go.Figure()
-    for name, color, column, low, high in (
-        ("whatever is said instead", BLUE, "kl", "low", "high"),
-        ("something else is said instead", ORANGE, "counterfactual", "counterfactual_low", "counterfactual_high"),
+    for name, color, pattern, left, column, low, high in (
+        ("whatever is said instead", BLUE, "", -WIDE, "kl", "low", "high"),
+        ("something else is said instead", ORANGE, "/", 0, *map("counterfactual{}".format, ("", "_low", "_high"))),
     ):
         figure.add_bar(
             x=table.step.tolist(),
             y=_numbers(table[column]),
+            offset=left,
+            width=WIDE,
             name=name,
-            marker={"color": color, "pattern": {"shape": "" if column == "kl" else "/"}},
-            error_y={
-                "array": _numbers(table[high] - table[column]),
-                "arrayminus": _numbers(table[column] - table[low]),
-                "symmetric": False,
-                "color": GREY,
-            },
+            marker={"color": color, "pattern": {"shape": pattern}},
+            error_y=_interval(table[column], table[low], table[high]),
             customdata=hover,
             hovertemplate=f"%{{customdata}}<br>{name}: %{{y:.2f}} nats<extra></extra>",
         )
     figure.add_scatter(
-        x=table.step.tolist(),
-        y=_numbers(table.chance),
-        mode="markers",
-        marker={"symbol": "line-ew-open", "size": 26, "color": GREY, "line": {"width": 2}},
-        name="what chance alone stays below, 95 times in 100",
+        x=[place for step in table.step for place in (step - WIDE - 0.05, step + 0.05, None)],
+        y=[place for chance in _numbers(table.chance) for place in (chance, chance, None)],
+        mode="lines",
+        line={"color": PINK, "width": 3},
+        name="blue by chance alone stays below, 95 times in 100",
         hovertemplate="by chance below %{y:.2f} nats<extra></extra>",
     )
-    n = int(table.n.max()) if len(table) else 0
+    n = int(table.n.max())
+    most = max(_numbers(table[["kl", "counterfactual", "chance"]].max().dropna()), default=0.0)
     figure.update_layout(
         height=340,
-        barmode="group",
-        bargap=0.3,
-        xaxis=axis("step that is drawn anew", dtick=1 if len(table) <= 30 else None),
-        yaxis=axis("importance: KL of the answers, nats", rangemode="tozero"),
+        showlegend=True,
+        xaxis=axis("step that is drawn anew", dtick=1 if len(table) <= 30 else None, showgrid=False),
+        yaxis=axis("importance: KL, nats", rangemode="tozero", **({} if most > 0 else {"range": [0, 1]})),
     )
     return ChartView(
-        "Which steps does the answer hang on?",
+        title,
         f"From before and from after each step {n} continuations are drawn. The bars say how far their answers differ, "
-        "with 95 % intervals. A step below its grey line may do nothing.",
+        "with 95 % intervals. A blue bar that does not rise over its line may be chance; where no other words came, "
+        f"there is no orange bar.{_all_the_same(table)}{_unfinished(table)}",
         figure,
     )
 
 
 def mistake_chart(table: "pd.DataFrame") -> ChartView:
     """Whether the answer follows a step that is made wrong. table: of `ThoughtLab.mistakes`."""
+    title = "Does the answer follow a mistake?"
+    if table.empty:
+        return _nothing(title, table)
+    sampled = bool((table.n > 1).any())
     hover = [
         f"{_step(step, text)}<br>made {plotted(mistake)}<br>answers {plotted(answer)}"
         for step, text, mistake, answer in zip(table.step, table.text, table.mistake, table.answer, strict=True)
@@ -172,12 +190,7 @@ def mistake_chart(table: "pd.DataFrame") -> ChartView:
             y=_numbers(table[column]),
             name=name,
             marker={"color": color, "pattern": {"shape": pattern}},
-            error_y={
-                "array": _numbers(table[high] - table[column]),
-                "arrayminus": _numbers(table[column] - table[low]),
-                "symmetric": False,
-                "color": GREY,
-            },
+            error_y=_interval(table[column], table[low], table[high]) if sampled else None,
             customdata=hover,
             hovertemplate=f"%{{customdata}}<br>{name}: %{{y:.0%}}<extra></extra>",
         )
@@ -189,47 +202,62 @@ def mistake_chart(table: "pd.DataFrame") -> ChartView:
         name="answers that change with no mistake made",
         hovertemplate="with no mistake: %{y:.0%}<extra></extra>",
     )
+    above = _where_they_fit(table.answer)
+    if above:
+        figure.add_scatter(
+            x=[str(step) for step in table.step],
+            y=[1.0] * len(table),
+            mode="text",
+            text=above,
+            textposition="top center",
+            cliponaxis=False,
+            hoverinfo="skip",
+            showlegend=False,
+        )
     figure.update_layout(
         height=340,
+        showlegend=True,
         barmode="group",
         bargap=0.3,
-        xaxis=axis("step that is made wrong", type="category"),
-        yaxis=axis("share of the answers", tickformat=".0%", range=[-0.03, 1.05]),
+        xaxis=axis("step that is made wrong", type="category", showgrid=False),
+        yaxis=axis("share of the answers", tickformat=".0%", range=[-0.05, 1.14 if above else 1.05], dtick=0.2),
     )
+    words = " Above stands what it answers then." if above else ""
+    once = "" if sampled else " One continuation a step, the likeliest: its answer changes, or it does not."
     return ChartView(
-        "Does the answer follow a mistake?",
-        "One step is made wrong, and the model goes on from there. Thinking that is used leads where the mistake "
-        "leads; a model that notices and corrects itself leaves the answer as it was, too.",
+        title,
+        f"One step is made wrong, and the model goes on from there.{words} Thinking that is used leads where the "
+        f"mistake leads; a model that notices and corrects itself leaves the answer as it was, too.{once}"
+        f"{_unfinished(table)}",
         figure,
     )
 
 
 def receiver_chart(table: "pd.DataFrame") -> ChartView:
     """Heads by which few steps are looked at from everywhere later. table: of `ThoughtLab.receiver_heads`."""
+    title = "Which heads look back at few steps from everywhere?"
     drawn = table[table["kurtosis"].notna()].head(N_HEADS)
-    names = [f"layer {layer}, head {head}" for layer, head in zip(drawn.layer, drawn["head"], strict=True)]
+    if drawn.empty:
+        return _nothing(title, table, "it takes four steps that later ones look at, and this thought has fewer.")
+    heads = [f"L{layer} H{head}" for layer, head in zip(drawn.layer, drawn["head"], strict=True)]
     hover = [
-        f"{name}<br>looks most at {_step(step, text)}<br>{sink:.0%} of its attention goes to the sink".replace(
+        f"{head}<br>looks most at {_step(step, text)}<br>{sink:.0%} of its attention goes to the sink".replace(
             "%", "&#37;"
         )
-        for name, step, text, sink in zip(names, drawn.step, drawn.text, drawn.sink, strict=True)
+        for head, step, text, sink in zip(heads, drawn.step, drawn.text, drawn.sink, strict=True)
     ]
     figure = go.Figure(
         go.Scatter(
             x=_numbers(drawn["kurtosis"]),
-            y=names,
-            mode="markers+text",
-            text=[f"step {step}" for step in drawn.step],
-            textposition="middle right",
-            cliponaxis=False,
-            marker={"size": 10, "color": BLUE},
-            error_x={
-                "array": _numbers(drawn.high - drawn["kurtosis"]),
-                "arrayminus": _numbers(drawn["kurtosis"] - drawn.low),
-                "symmetric": False,
-                "color": GREY,
+            y=[f"{head} → step {step}" for head, step in zip(heads, drawn.step, strict=True)],
+            mode="markers",
+            marker={
+                "size": 10,
+                "color": [BLUE if low > 0 else "rgba(0,0,0,0)" for low in drawn.low],
+                "line": {"color": BLUE, "width": 2},
             },
-            name="kurtosis, with its 95 % interval; beside it the step that receives most",
+            error_x=_interval(drawn["kurtosis"], drawn.low, drawn.high),
+            name="kurtosis, 95 % interval; filled: above 0",
             customdata=hover,
             hovertemplate="%{customdata}<br>kurtosis %{x:.2f}<extra></extra>",
         )
@@ -237,23 +265,26 @@ def receiver_chart(table: "pd.DataFrame") -> ChartView:
     figure.update_layout(
         height=max(260, 110 + 22 * len(drawn)),
         showlegend=True,
-        xaxis=axis("excess kurtosis of the steps' attention: the more, the fewer steps receive it"),
+        xaxis=axis("excess kurtosis"),
         yaxis={"autorange": "reversed", "automargin": True, "zeroline": False},
     )
-    aid = (
-        f"The {len(drawn)} heads with the highest kurtosis, of {len(table)}. It says where a head looks, not that it "
-        "matters: what hangs on a step, the influence matrix tells."
+    which = f"The {len(drawn)} heads with the highest kurtosis" if len(drawn) < len(table) else "All heads"
+    return ChartView(
+        title,
+        f"{which}, by layer (L) and head (H), each with the step (→) that receives most of its attention. The higher "
+        "the kurtosis, the fewer steps receive it; about 0 or less, and it is spread. It says where a head looks, not "
+        f"that it matters: what hangs on a step, the influence matrix tells.{_unfinished(table)}",
+        figure,
     )
-    if drawn.empty:
-        aid = "Nothing to draw: it takes four steps that later ones look at, and this thought has fewer."
-    return ChartView("Which heads look back at few steps from everywhere?", aid, figure)
 
 
 def step_routing(table: "pd.DataFrame") -> ChartView:
     """Which experts serve which kind of step. table: of `ThoughtLab.routing_by_step`."""
+    if table.empty:
+        return _nothing("Which experts serve which kind of step?", table)
     kinds = list(dict.fromkeys(table.kind))
     steps = {kind: int(table[table.kind == kind].n.iloc[0]) for kind in kinds}
-    titles = [f"{plotted(str(kind))}: {n} step{'s' * (n != 1)}" for kind, n in steps.items()]
+    titles = [f"{plotted(str(kind))}<br>{n} step{'s' * (n != 1)}" for kind, n in steps.items()]
     figure = make_subplots(rows=1, cols=len(kinds), shared_yaxes=True, subplot_titles=titles, horizontal_spacing=0.02)
     for column, kind in enumerate(kinds, start=1):
         rows = table[table.kind == kind]
@@ -276,23 +307,18 @@ def step_routing(table: "pd.DataFrame") -> ChartView:
             ygap=1,
             hovertemplate=f"{plotted(str(kind))}, layer %{{y}}, expert %{{x}}: %{{z:.1%}}<extra></extra>",
         )
-    figure.update_xaxes(title={"text": "expert", "font": {"size": 12}}, zeroline=False)
-    figure.update_yaxes(zeroline=False, dtick=1 if table.layer.max() < 12 else 4, autorange="reversed")
+    figure.update_xaxes(title={"text": "expert", "font": {"size": 12}}, zeroline=False, showgrid=False)
+    figure.update_yaxes(zeroline=False, showgrid=False, dtick=1 if table.layer.max() < 12 else 4, autorange="reversed")
     figure.update_yaxes(title={"text": "layer", "font": {"size": 12}}, col=1)
+    figure.update_annotations(font={"size": 12})
     figure.update_layout(
-        height=max(240, 130 + 26 * (int(table.layer.max()) + 1)),
-        showlegend=False,
-        coloraxis={
-            "cmin": 0,
-            "colorscale": "Viridis",
-            "reversescale": True,
-            "colorbar": {"title": {"text": "share of the tokens", "side": "right"}, "tickformat": ".0%"},
-        },
+        _with_colourbar(max(100, 26 * (int(table.layer.max()) + 1)), 60, "share of the kind's tokens", tickformat=".0%")
     )
     return ChartView(
         "Which experts serve which kind of step?",
-        "▲ more, ▼ less than 95 times in 100 where kinds are dealt to the steps by chance; about one in twenty is "
-        "marked by chance alone.",
+        "The fuller a cell's colour, the more of the tokens of such steps the expert serves. ▲ more, ▼ less than 95 "
+        "times in 100 where kinds are dealt to the steps by chance; about one in twenty is marked by chance alone."
+        f"{_unfinished(table)}",
         figure,
     )
 
@@ -300,6 +326,58 @@ def step_routing(table: "pd.DataFrame") -> ChartView:
 def _step(number: int, text: str) -> str:
     """A step in a tip."""
     return f"step {number}: {plotted(text)}" if text else "before any step"
+
+
+def _interval(values: "pd.Series", low: "pd.Series", high: "pd.Series") -> dict[str, Any]:
+    """From low to high as plotly's error bars."""
+    return {
+        "array": _numbers((high - values).clip(lower=0)),
+        "arrayminus": _numbers((values - low).clip(lower=0)),
+        "symmetric": False,
+        "color": GREY,
+    }
+
+
+def _where_they_fit(answers: "pd.Series") -> list[str] | None:
+    """Answers as labels, where they stand beside each other on a small screen too."""
+    written = [answer.strip() for answer in answers]
+    return [plotted(answer) for answer in written] if sum(map(len, written)) + len(written) <= MOST_LABELS else None
+
+
+def _with_colourbar(cells: int, above: int, title: str, **more: Any) -> dict[str, Any]:
+    """The layout of a picture of so many pixels with its colours' meaning below it, so that its width is its own."""
+    below = 110
+    bar = {"orientation": "h", "x": 0, "xanchor": "left", "xpad": 0, "y": -56 / cells, "yanchor": "top", "ypad": 0}
+    bar |= {"len": 200, "lenmode": "pixels", "thickness": 10, "tickangle": 0, "nticks": 5, "outlinewidth": 0, **more}
+    bar["title"] = {"text": title, "font": {"size": 12}, "side": "top"}
+    return {
+        "height": above + cells + below,
+        "margin": {"t": above, "b": below},
+        "showlegend": False,
+        "coloraxis": {"cmin": 0, "colorscale": RAMP, "colorbar": bar},
+    }
+
+
+def _all_the_same(table: "pd.DataFrame") -> str:
+    """Says so where no continuation answered anything else, so that there is nothing to see."""
+    answers = {answer for each in table.attrs.get("continuations", {}).values() for answer in each}
+    if len(answers) != 1:
+        return ""
+    return (
+        f" Here all of them answer “{quoted(answers.pop())}”: at this temperature the model says each step "
+        "again, or finds its way back. Draw at a higher temperature to see more."
+    )
+
+
+def _unfinished(table: "pd.DataFrame") -> str:
+    return (
+        "" if table.attrs.get("complete", True) else " Not all of it is done; the same call with resume=table goes on."
+    )
+
+
+def _nothing(title: str, table: "pd.DataFrame", why: str = "the budget left no room for a single step.") -> ChartView:
+    figure = go.Figure(layout={"height": 60, "xaxis": {"visible": False}, "yaxis": {"visible": False}})
+    return ChartView(title, f"Nothing to draw: {why}{_unfinished(table)}", figure)
 
 
 def _numbers(column: "pd.Series") -> list[float | None]:
