@@ -154,12 +154,12 @@ def importance(table: "pd.DataFrame") -> ChartView:
         hovertemplate="by chance below %{y:.2f} nats<extra></extra>",
     )
     n = int(table.n.max())
-    most = max(_numbers(table[["kl", "counterfactual", "chance"]].max().dropna()), default=0.0)
+    flat = not float(table[["kl", "counterfactual", "chance"]].to_numpy(dtype=float, na_value=0.0).max()) > 0
     figure.update_layout(
         height=340,
         showlegend=True,
         xaxis=axis("step that is drawn anew", dtick=1 if len(table) <= 30 else None, showgrid=False),
-        yaxis=axis("importance: KL, nats", rangemode="tozero", **({} if most > 0 else {"range": [0, 1]})),
+        yaxis=axis("importance: KL, nats", rangemode="tozero", **({"range": [0, 1]} if flat else {})),
     )
     return ChartView(
         title,
