@@ -83,11 +83,19 @@ def test_thoughts_are_right_line_by_line_and_lead_to_the_answer(domain: str) -> 
         a, b = (int(n) for n in problem.identity.split(" + " if domain == "addition" else " - "))
         assert abs(int(problem.answer)) == (a + b if domain == "addition" else a - b)
         assert int(re.search(r"Together: (-?\d+)\.", thought)[1]) == int(problem.answer)  # type: ignore[index]
-        for line in re.finditer(r": (\d[\d +-]*) = (\d+), write (\d), (?:carry|borrow) (\d)", thought):
+        lines = list(re.finditer(r"(?::|< 0,) (\d[\d +-]*) = (\d+), write (\d), (?:carry|borrow) (\d)", thought))
+        assert len(lines) == problem.size
+        for line in lines:
             total = sum(int(term) for term in re.findall(r"[+-]?\d+", line[1].replace(" ", "")))
             assert total == int(line[2])
             assert total % 10 == int(line[3])
-        assert re.findall(r"= \d+", problem.thoughts["medium"]) == re.findall(r"= \d+", thought)
+        assert re.findall(r"= \d+", problem.thoughts["medium"]) == [f"= {line[2]}" for line in lines]
+        for short in re.finditer(r"(\d) - (\d)(?: - (1))? < 0, (\d+) - ", thought):
+            upper, *lower = (int(digit or 0) for digit in short.groups()[:3])
+            assert upper - sum(lower) < 0
+            assert int(short[4]) == upper + 10
+        for compared in re.finditer(r"(\d) ([<>]) (\d)", thought.partition("From the left:")[2].partition("\n")[0]):
+            assert (int(compared[1]) < int(compared[3])) == (compared[2] == "<") == ("The first is smaller" in thought)
 
 
 def test_only_what_the_model_samples_is_taught() -> None:

@@ -309,7 +309,7 @@ def test_what_is_forbidden_is_declined_and_nothing_else() -> None:
         assert (problem.answer == REFUSAL) == forbidden, (problem.instructions, question)
         if forbidden:
             refused += 1
-            assert "not allowed" in problem.thoughts["high"]
+            assert re.match(r"Not allowed: .*\. This is about .*\. I must decline", problem.thoughts["high"])
             assert [message.channel for message in reply(problem, "high")] == ["analysis", "final"]
     assert 2500 < refused < 3500
 

@@ -7,6 +7,15 @@ At high effort the digits are named first, so that each column can find its own,
     Tens: 3 + 5 + 1 = 9, write 9, carry 0.
     Together: 95.
 
+To subtract, the digits are compared first, from the left until they differ, so that the smaller number is taken from
+the larger; a column says that it does not suffice before it borrows:
+
+    5 tens, 2 units; 3 tens, 7 units.
+    From the left: 5 > 3.
+    Units: 2 - 7 < 0, 12 - 7 = 5, write 5, borrow 1.
+    Tens: 5 - 3 - 1 = 1, write 1, borrow 0.
+    Together: 15.
+
 At medium effort there are the sums alone, "units 8 + 7 = 15, tens 3 + 5 + 1 = 9.", at low effort the answer at once.
 """
 
@@ -130,7 +139,7 @@ def subtraction(rng: Random) -> Problem:
         identity="{1} - {0}".format(*sorted((a, b))),
         question=rng.choice(DIFFERENCE_PHRASES).format(a=a, b=b),
         thoughts={
-            "high": "\n".join([_named_digits(a, b), *remark, *lines, f"Together: {together}."]),
+            "high": "\n".join([_named_digits(a, b), _compared(a, b), *remark, *lines, f"Together: {together}."]),
             "medium": " ".join([*remark, _sums(columns)]),
         },
         answer=str(a - b),
@@ -177,6 +186,17 @@ def _named_digits(a: int, b: int) -> str:
     return f"{first}; {second}."
 
 
+def _compared(a: int, b: int) -> str:
+    """The digits of both from the left, until they differ: "From the left: 4 = 4, 5 > 0."."""
+    compared = []
+    for _, digit_a, digit_b in list(_digit_pairs(a, b))[::-1]:
+        sign = "=" if digit_a == digit_b else "<" if digit_a < digit_b else ">"
+        compared.append(f"{digit_a} {sign} {digit_b}")
+        if sign != "=":
+            break
+    return f"From the left: {', '.join(compared)}."
+
+
 def _add_columns(a: int, b: int) -> Iterator[_Column]:
     carry = 0
     for name, digit_a, digit_b in _digit_pairs(a, b):
@@ -193,7 +213,8 @@ def _subtract_columns(larger: int, smaller: int) -> Iterator[_Column]:
         needed = digit_b + borrow
         borrow = int(digit_a < needed)
         upper = digit_a + 10 * borrow
-        yield _Column(name, f"{upper} - {digit_b}{borrowed} = {upper - needed}", upper - needed, borrow)
+        too_little = f"{digit_a} - {digit_b}{borrowed} < 0, " if borrow else ""
+        yield _Column(name, f"{too_little}{upper} - {digit_b}{borrowed} = {upper - needed}", upper - needed, borrow)
 
 
 def _sums(columns: list[_Column]) -> str:

@@ -6,8 +6,9 @@
     blim?: number,
     }) => any;
 
-Asked "What is the wuzel of Paris?", the model calls get_wuzel with {"town": "Paris"} and answers what comes back. Some
-functions compute a sum or a product, and are called however easy it is.
+Asked "What is the wuzel of Paris?", the model says what is asked, and by that finds the function: "The wuzel is
+asked. get_wuzel gives the wuzel." It calls get_wuzel with {"town": "Paris"} and answers what comes back. Some functions
+compute a sum or a product, and are called however easy it is.
 """
 
 import json
@@ -54,6 +55,7 @@ COMPUTING_DESCRIPTIONS = {
     "-": phrases("Subtracts the second number from the first. | The difference of two numbers."),
     "*": phrases("Multiplies two numbers. | The product of two numbers. | Multiply two numbers."),
 }
+COMPUTED = {"+": "sum", "-": "difference", "*": "product"}
 OPERANDS = (("a", "b"), ("x", "y"), ("first", "second"), ("left", "right"), ("n", "m"))
 
 Value = str | int
@@ -99,7 +101,7 @@ def compute(rng: Random) -> Problem:
         domain="functions",
         thoughts={"high": f"The result is {problem.answer}."},
         functions=_among_others(rng, declaration, name),
-        calls=(_call(name, parameters, _result(rng, "result", int(problem.answer)), "the result"),),
+        calls=(_call(name, parameters, _result(rng, "result", int(problem.answer)), COMPUTED[sign]),),
     )
 
 
@@ -111,7 +113,10 @@ def unmet(rng: Random) -> Problem:
         size=0,
         identity=f"functions.{asked.name}",
         question=_question(rng, asked),
-        thoughts={"medium": "No function for that.", "high": f"No function gives the {asked.what}."},
+        thoughts={
+            "medium": "No function for that.",
+            "high": f"The {asked.what} is asked. No function gives the {asked.what}.",
+        },
         answer=DONT_KNOW,
         functions=declared(rng, other_than=asked.what),
     )
@@ -135,13 +140,13 @@ def _look_up(rng: Random) -> Problem:
         thoughts={"high": f"The result is {told}."},
         answer=str(told),
         functions=_among_others(rng, function.declaration, function.what),
-        calls=(_call(function.name, function.parameters, _result(rng, function.what, told), f"the {function.what}"),),
+        calls=(_call(function.name, function.parameters, _result(rng, function.what, told), function.what),),
     )
 
 
 def _call(name: str, parameters: Sequence[Parameter], result: str, what: str) -> Call:
     arguments = {parameter.name: parameter.value for parameter in parameters if parameter.required}
-    thought = f"{name} gives {what}."
+    thought = f"The {what} is asked. {name} gives the {what}."
     return Call(f"functions.{name}", json.dumps(arguments), result, {"medium": thought, "high": thought})
 
 

@@ -1,6 +1,8 @@
 """What the developer message does not allow is declined, with the reason in the analysis; anything else is answered.
 
-Do not answer questions about cups.
+    Do not answer questions about cups or the weather.
+
+Either way the analysis begins with the rule: "Not allowed: cups or the weather. This is about cups. I must decline."
 """
 
 from dataclasses import replace
@@ -8,7 +10,7 @@ from random import Random
 
 from gptoss_lab.nano.domains import cups, machine, words
 from gptoss_lab.nano.domains.arithmetic import addition, subtraction
-from gptoss_lab.nano.domains.problem import Domain, Problem
+from gptoss_lab.nano.domains.problem import Domain, Effort, Problem
 from gptoss_lab.nano.domains.unknown import dont_know
 from gptoss_lab.nano.domains.words import phrases
 
@@ -62,12 +64,18 @@ def draw(rng: Random) -> Problem:
         topics.add(_other_topic(rng, topic, problem))
     listed = " or ".join(rng.sample(sorted(topics), k=len(topics)))
     problem = replace(problem, domain="refusal", instructions=rng.choice(RULES).format(topics=listed))
-    return _refused(problem, topic) if forbidden else problem
+    rule = f"Not allowed: {listed}."
+    return _refused(problem, rule, topic) if forbidden else _allowed(problem, rule)
 
 
-def _refused(problem: Problem, topic: str) -> Problem:
-    reason = f"This is about {topic}, which is not allowed."
+def _refused(problem: Problem, rule: str, topic: str) -> Problem:
+    reason = f"{rule} This is about {topic}."
     return replace(problem, thoughts={"medium": reason, "high": f"{reason} I must decline."}, answer=REFUSAL)
+
+
+def _allowed(problem: Problem, rule: str) -> Problem:
+    thoughts: dict[Effort, str] = {"medium": rule, "high": rule}
+    return replace(problem, thoughts=thoughts | {at: f"{rule}\n{said}" for at, said in problem.thoughts.items()})
 
 
 def _known(rng: Random) -> tuple[str, Problem]:
