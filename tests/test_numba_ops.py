@@ -166,6 +166,28 @@ def test_every_code_and_many_scales() -> None:
         assert_near(shares, oracles.expert_shares(x[rows], indices[rows], weights[rows], experts, 7.0))
 
 
+@pytest.mark.parametrize("n_tokens", [1, 3])
+def test_each_block_of_a_vector_is_as_exact_as_its_largest_element(n_tokens: int) -> None:
+    """The kernel may take the elements of a block as whole numbers with a common factor."""
+    weight = mxfp4.encode(torch.randn(40, 416))
+    sizes = 10.0 ** torch.randint(-12, 6, (13,)).repeat_interleave(32)
+    x = torch.randn(n_tokens, 416) * sizes
+    x[:, 64:96] = 0
+    x[:, 7] = 1e-41
+    x[:, 200:208] *= 1e-6  # far below what stands in the same block
+    product, expected = numba_ops.linear(x, weight, None), oracles.linear(x, weight, None)
+    blocks = x.abs().unflatten(-1, (-1, 32)).double().amax(-1)
+    terms = blocks @ oracles.plain(weight).abs().unflatten(-1, (-1, 32)).sum(-1).T
+    assert ((product - expected).abs() <= 1e-7 * terms).all()
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_what_is_no_number_shows_in_every_product(bad: float) -> None:
+    x, weight = torch.randn(1, 96), mxfp4.encode(torch.randn(33, 96))
+    x[0, 70] = bad
+    assert not numba_ops.linear(x, weight, None).isfinite().any()
+
+
 # Precision
 
 

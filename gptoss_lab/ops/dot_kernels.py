@@ -1,8 +1,9 @@
 """Matrix times vector, for few vectors: weights stream from memory once, and each output is a dot product along the
 lanes.
 
-Weights are decoded for four vectors at a time, just when they meet them. Where there are more, and they may be rounded
-to bfloat16, some rows and words of weights at a time are decoded into a buffer that stays in the L1 cache.
+Weights are decoded for four vectors at a time, just when they meet them; those of MXFP4 as whole numbers, where the CPU
+multiplies bytes (see `digits`). Where there are more vectors, and they may be rounded to bfloat16, some rows and words
+of weights at a time are decoded into a buffer that stays in the L1 cache.
 """
 
 from typing import NamedTuple
@@ -11,6 +12,7 @@ import numpy as np
 
 from gptoss_lab.ops.compile import Kernel, device, inner_loop, job_reader
 from gptoss_lab.ops.decoding import make_decode
+from gptoss_lab.ops.digits import VECTORS, products_of_digits, store_digits
 from gptoss_lab.ops.formats import (
     BFLOAT16,
     FLOAT32,
@@ -43,6 +45,7 @@ from gptoss_lab.ops.simd import (
     pairs_in_row,
     prefetch,
     set_float,
+    set_int,
     splat,
     store,
     store_sums,
@@ -50,7 +53,7 @@ from gptoss_lab.ops.simd import (
     zeros,
 )
 from gptoss_lab.ops.swiglu import swiglu
-from gptoss_lab.ops.target import LANES
+from gptoss_lab.ops.target import BYTE_DOTS, LANES
 
 _CHUNK = 2 * LANES  # rows of weights that are finished together
 _BLOCK = 16  # vectors that are
@@ -96,7 +99,7 @@ class Dots(NamedTuple):
     swiglu: int  # 1: rows of the result are pairs of gate and up, of which `out` gets one number each
     limit: float  # SwiGLU's
     order: int  # of the vectors' elements: spread for weights of this format; or PAIRS, in groups of more than _FEW
-    vectors: int  # scratch memory for the vectors in spread order: put there by `spread`, or else ...
+    vectors: int  # scratch memory for the vectors, in spread order or as digits: put there by `spread`, or else ...
     vectors_each: int  # ... by each thread for itself, so many bytes; or 0
     scratch: int  # for the threads
 
@@ -129,7 +132,7 @@ _length_in_kernel = device(_length)
 
 @Kernel
 def spread(thread, n_threads, address):
-    """Puts the vectors in spread order (see `formats`), together with the other threads."""
+    """Puts the vectors in the order in which they meet the weights, together with the other threads."""
     job = _read(address)
     _spread_vectors(job, job.vectors, thread, n_threads)
 
@@ -143,6 +146,8 @@ def _spread_vectors(job, vectors, thread, n_threads):
             x, to = job.x + 4 * source * job.n_in, vectors + 4 * i * length
             if _in_pairs(job, group):
                 _pair(x, job.n_in, length, to)
+            elif BYTE_DOTS and job.format == MXFP4:
+                _split(x, job.n_in, length, to)
             else:
                 _spread(x, job.n_in, job.format, to)
 
@@ -165,6 +170,19 @@ def _spread(x, n, format, to):
             for lane in range(LANES):
                 i = first + element(format, vector, lane)
                 set_float(to + 4 * (first + vector * LANES + lane), get_float(x + 4 * i) if i < n else np.float32(0))
+
+
+@device
+def _split(x, n, length, to):
+    """Into digits; zeros fill up the last step."""
+    quarter = STEP // 4
+    for block in range(length // 32):
+        at = to + block // 4 * VECTORS * STEP + block % 4 * quarter
+        if 32 * block < n:
+            store_digits(x + 4 * 32 * block, at)
+        else:
+            for word in range(VECTORS * quarter // 8):
+                set_int(at + word // 2 * STEP + word % 2 * 8, 0)
 
 
 @Kernel
@@ -306,6 +324,9 @@ def _make_sums(format):
         @device
         def add_step(totals, weights, row_bytes, scales, scale_bytes, x, stride):
             words = load_words(weights, row_bytes, _ROWS)
+            if format == MXFP4 and BYTE_DOTS:
+                products = products_of_digits(words, x, stride, n_columns)
+                return add_scaled(totals, products, load_scales(scales, scale_bytes, _ROWS))
             if format in SCALED:
                 products = add_products(zeros(n), words, x, stride, format)
                 return add_scaled(totals, products, load_factors(scales, scale_bytes, _ROWS))

@@ -97,7 +97,7 @@ def constant(vector: ir.VectorType, value: float) -> ir.Constant:
 def splat_of(builder: ir.IRBuilder, value: Any, vector: ir.VectorType) -> Any:
     undefined = ir.Constant(vector, ir.Undefined)
     first = builder.insert_element(undefined, value, I32(0))
-    return builder.shuffle_vector(first, undefined, ir.Constant(INTS, None))
+    return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(I32, vector.count), None))
 
 
 def array_of(builder: ir.IRBuilder, values: list) -> Any:

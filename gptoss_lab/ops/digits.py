@@ -1,0 +1,132 @@
+"""Vectors as whole numbers of three digits, for weights of MXFP4: each weight is looked up once, as a byte, and an
+instruction multiplies four times as many as in float32. For CPUs with BYTE_DOTS (see `target`).
+
+Each block of 32 elements has a factor of its own, so that its largest comes near 2^23: as exact, next to that, as
+float32. Twice a weight is a whole number from -12 to 12, and sums of whole numbers are exact.
+"""
+
+from typing import Any
+
+from llvmlite import ir
+from numba.core import types
+from numba.core.typing.templates import signature
+from numba.extending import intrinsic
+
+from gptoss_lab.mxfp4 import E2M1_VALUES
+from gptoss_lab.ops.formats import STEP
+from gptoss_lab.ops.target import BYTE_DOTS, LANES
+from gptoss_lab.ops.vectors import (
+    F32,
+    FLOATS,
+    I8,
+    I16,
+    I32,
+    I64,
+    INTS,
+    array_of,
+    call,
+    constant,
+    emitted,
+    items_of,
+    load_from,
+    pointer,
+    splat_of,
+    tile_of,
+)
+
+# A step of weights, which is four blocks, meets so many vectors, of which each block has a quarter: the digits (from
+# -128 to 127, the highest first) of the elements at even and at odd places, what takes the weights' offset away again,
+# and the factor.
+VECTORS = 8
+_DIGITS, _CORRECTION, _FACTOR = 3, 6, 7
+
+_LARGEST = 0x7F7F00  # three digits reach a little further
+_LEAST = 1e-30  # what is smaller counts as this, when a factor is chosen
+_OFFSET = 12  # makes twice a weight a number without a sign
+
+_BYTES = ir.VectorType(I8, 4 * LANES)
+_QUARTER, _QUARTER_OF_FLOATS = ir.VectorType(I32, 4), ir.VectorType(F32, 4)
+
+
+@emitted(types.void, types.int64, types.int64)
+def store_digits(builder, x, to):
+    """Puts 32 elements where they meet a block: into its quarters of vectors, the first of which is at `to`."""
+    if not BYTE_DOTS:  # nobody may ask for it
+        return
+    halves = [load_from(builder, x, FLOATS, I64(STEP), half) for half in range(2)]
+    largest = _largest(builder, halves)
+    factor = splat_of(builder, builder.fdiv(F32(_LARGEST), largest), FLOATS)
+    whole = [_nearest_ints(builder, builder.fmul(half, factor)) for half in halves]
+    parts = [builder.shuffle_vector(*whole, ir.Constant(INTS, list(range(odd, 2 * LANES, 2)))) for odd in range(2)]
+    offsets = builder.mul(_sums_of_four(builder, builder.add(*parts)), ir.Constant(_QUARTER, [-_OFFSET] * 4))
+    doubled = builder.fmul(largest, F32(0.5 / _LARGEST))  # as the weights are
+    vectors = {_CORRECTION: offsets, _FACTOR: splat_of(builder, doubled, _QUARTER_OF_FLOATS)}
+    for digit in reversed(range(_DIGITS)):
+        for odd in range(2):
+            vectors[2 * digit + odd] = builder.trunc(parts[odd], ir.VectorType(I8, LANES))
+        # What is left is rounded, for the digit just taken may be negative.
+        parts = [builder.ashr(builder.add(part, constant(INTS, 128)), constant(INTS, 8)) for part in parts]
+    for which, vector in vectors.items():
+        builder.store(vector, pointer(builder, to, vector.type, I64(STEP), which), align=4)
+
+
+@intrinsic(prefer_literal=True)
+def products_of_digits(typingctx, words, x, stride, n_columns):
+    """The products of row i's step of weights, unscaled, and vector j's; vectors are `stride` apart."""
+    result = tile_of(len(words) * n_columns.literal_value)
+
+    def codegen(context, builder, _, values):
+        if not BYTE_DOTS:  # nobody may ask for it
+            return ir.Constant(context.get_value_type(result), ir.Undefined)
+        rows = [_doubled(builder, row) for row in items_of(builder, values[0])]
+        columns = [
+            [load_from(builder, builder.add(values[1], I64(i * STEP)), INTS, values[2], j) for i in range(VECTORS)]
+            for j in range(n_columns.literal_value)
+        ]
+        return array_of(builder, [_product(builder, row, column) for row in rows for column in columns])
+
+    return signature(result, words, types.int64, types.int64, n_columns), codegen
+
+
+def _doubled(builder: ir.IRBuilder, words: Any) -> list:
+    """Twice the weights, plus the offset, as bytes: those at even places, and those at odd ones."""
+    # A permutation of 64 entries heeds 6 bits, and each weight stands there four times: two bits do not matter.
+    table = ir.Constant(_BYTES, [int(2 * x) + _OFFSET for x in E2M1_VALUES] * 4)
+    name = "llvm.x86.avx512.permvar.qi.512"
+    codes = [builder.bitcast(code, _BYTES) for code in (words, builder.lshr(words, constant(INTS, 4)))]
+    return [builder.bitcast(call(builder, name, _BYTES, table, code), INTS) for code in codes]
+
+
+def _product(builder: ir.IRBuilder, row: list, column: list) -> Any:
+    """In each lane, the sum of 8 products, which takes 31 bits at most: it is rounded once."""
+    sums = [constant(INTS, 0), constant(INTS, 0), column[_CORRECTION]]
+    for digit in range(_DIGITS):
+        for odd in range(2):
+            operands = sums[digit], row[odd], column[2 * digit + odd]
+            sums[digit] = call(builder, "llvm.x86.avx512.vpdpbusd.512", INTS, *operands)
+    total = sums[0]
+    for lower in sums[1:]:
+        total = builder.add(builder.shl(total, constant(INTS, 8)), lower)
+    return builder.fmul(builder.sitofp(total, FLOATS), builder.bitcast(column[_FACTOR], FLOATS))
+
+
+def _largest(builder: ir.IRBuilder, vectors: list) -> Any:
+    """The largest magnitude, if only just; or not a number, where some element is not one."""
+    bits = [builder.and_(builder.bitcast(vector, INTS), constant(INTS, 0x7FFFFFFF)) for vector in vectors]
+    larger = builder.select(builder.icmp_unsigned(">", *bits), *bits)
+    largest = builder.bitcast(call(builder, f"llvm.vector.reduce.umax.v{LANES}i32", I32, larger), F32)
+    return builder.select(builder.fcmp_unordered(">", largest, F32(_LEAST)), largest, F32(_LEAST))
+
+
+def _nearest_ints(builder: ir.IRBuilder, values: Any) -> Any:
+    all_lanes, as_usual = I16(-1), I32(4)
+    undefined = ir.Constant(INTS, ir.Undefined)
+    return call(builder, "llvm.x86.avx512.mask.cvtps2dq.512", INTS, values, undefined, all_lanes, as_usual)
+
+
+def _sums_of_four(builder: ir.IRBuilder, numbers: Any) -> Any:
+    """The sums of lanes 0 to 3, 4 to 7 and so on."""
+    parts = [
+        builder.shuffle_vector(numbers, numbers, ir.Constant(_QUARTER, list(range(i, LANES, 4)))) for i in range(4)
+    ]
+    return builder.add(builder.add(parts[0], parts[1]), builder.add(parts[2], parts[3]))
