@@ -25,7 +25,7 @@ from gptoss_lab.experiments.resampling import resample
 from gptoss_lab.experiments.step_routing import kind_of_step, routing_by_channel, routing_by_step
 from gptoss_lab.experiments.suppressing import suppress
 from gptoss_lab.experiments.thinking import thinking_of
-from gptoss_lab.harmony import Message, Span, StreamParser
+from gptoss_lab.harmony import Message, Span, StreamParser, developer_message
 from gptoss_lab.model import Transformer
 from gptoss_lab.reply import Reply
 from gptoss_lab.segments import Segment, segments
@@ -512,6 +512,9 @@ def test_a_thought_is_wanted(answering: Model, reply: Reply) -> None:
 
 def test_the_lab_has_them_as_verbs(answering: Model, reply: Reply) -> None:
     layer, head = TRUTH.reader
+    heads, steps, channels = (
+        partial(one, progress=False) for one in (receiver_heads, routing_by_step, routing_by_channel)
+    )
     thoughts = lab.ThoughtLab(answering, "Which?", seed=5, effort="medium")
     first = thoughts.run()
     assert first.reply.tokens == reply.tokens
@@ -519,10 +522,17 @@ def test_the_lab_has_them_as_verbs(answering: Model, reply: Reply) -> None:
     pd.testing.assert_frame_equal(thoughts.mistakes(rest="keep", progress=False), err(answering, reply, rest="keep"))
     pd.testing.assert_frame_equal(thoughts.resample(n=3, progress=False), redraw(answering, reply, n=3))
     pd.testing.assert_frame_equal(thoughts.suppress(progress=False), suppress(answering, reply, progress=False))
-    pd.testing.assert_frame_equal(thoughts.receiver_heads(), receiver_heads(answering, reply))
-    pd.testing.assert_frame_equal(thoughts.routing_by_step(), routing_by_step(answering, reply))
-    pd.testing.assert_frame_equal(thoughts.routing_by_channel(), routing_by_channel(answering, reply))
-    blind = thoughts.change(edits=edits.ablate_head(head, layer), at=len(first) - 2, max_new_tokens=2)
+    pd.testing.assert_frame_equal(thoughts.receiver_heads(progress=False), heads(answering, reply))
+    pd.testing.assert_frame_equal(thoughts.routing_by_step(progress=False), steps(answering, reply))
+    pd.testing.assert_frame_equal(thoughts.routing_by_channel(progress=False), channels(answering, reply))
+    report = thoughts.faithfulness(mistakes_each=1, max_new_tokens=60, progress=False)
+    assert (report.table.carrier.tolist(), report.n_asked) == ([KEPT], 1)
+    told = thoughts.change(instructions="Keep 3 at hand.", go_on=False, of=0)
+    efforts = thoughts.by_effort("3", told, n=2, max_new_tokens=60, progress=False)
+    conversation = [developer_message("Keep 3 at hand."), Message("user", "Which?")]
+    same = by_effort(answering, conversation, "3", n=2, max_new_tokens=60, progress=False)
+    pd.testing.assert_frame_equal(efforts, same)
+    blind = thoughts.change(edits=edits.ablate_head(head, layer), at=len(first) - 2, max_new_tokens=2, of=0)
     with answering.edit(edits.ablate_head(3, 0)):
         table = thoughts.forced_answer(blind, progress=False)
     np.testing.assert_allclose(table.probability, 0.1, atol=1e-2)
