@@ -332,21 +332,28 @@ def assert_no_errors(notebook: Any) -> None:
     assert [error for error in notebook.errors if "Failed to initialize model" not in error] == []
 
 
-def test_the_notebook_tells_its_story(open_notebook: Callable[..., Any], repository: Path, pictures: Path) -> None:
+@pytest.mark.parametrize(("width", "theme"), [(1280, "JupyterLab Light"), (420, "JupyterLab Dark")])
+def test_the_notebook_tells_its_story(
+    open_notebook: Callable[..., Any], repository: Path, pictures: Path, width: int, theme: str
+) -> None:
     """What is found depends on the model; that something is, and is shown, does not."""
-    notebook = open_notebook(path=repository / "notebooks/labs/thought.ipynb", size=(1280, 7000))
+    notebook = open_notebook(path=repository / "notebooks/labs/thought.ipynb", size=(width, 9800))
     page = notebook.page
     page.set_default_timeout(180_000)
+    notebook.use_theme(theme)
     notebook.run_all()
     page.wait_for_function("document.querySelectorAll('.js-plotly-plot:has(.xtitle, .x2title)').length === 6")
     page.wait_for_selector(".gl-compare .gl-token")
     assert notebook.ask("early['answer'].iloc[-1] == first.text.strip()") == "True", (
         "the whole thought gives its answer"
     )
-    assert notebook.ask("[branch.parent for branch in thoughts.branches]") == "[None, 0, 0, 0]"
+    assert notebook.ask("[branch.parent for branch in thoughts.branches]") == "[None, 0, 0]"
     assert notebook.ask("broken.steps[int(worst['step']) - 1].text == worst['mistake']") == "True"
+    assert notebook.ask("len(wrong) >= 6 and bool(wrong['implied'].notna().all())") == "True", (
+        "the thought is in the game's form"
+    )
     # The desk follows what cells did.
-    assert page.locator(".gl-branch").count() == 4
-    page.screenshot(path=pictures / "thought-lab.png")
+    assert page.locator(".gl-branch").count() == 3
+    page.screenshot(path=pictures / f"thought-lab-{width}.png")
     assert_readable(page, ".jp-OutputArea .gptoss")
     assert_no_errors(notebook)
