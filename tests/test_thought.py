@@ -22,6 +22,7 @@ from gptoss_lab.harmony import Message
 from gptoss_lab.model import Transformer
 from gptoss_lab.ops import ENGINES
 from gptoss_lab.session import Model
+from gptoss_lab.thought.monitors import pattern
 from gptoss_lab.thought.tree import Branch
 
 TRUTH = planted.build("answer").truth
@@ -385,11 +386,15 @@ def test_a_tree_is_saved_and_reopened(answering: Model, thoughts: lab.ThoughtLab
     thoughts.edit(KEPT, "Keep<|end|> 9 <b>safe</b>.", max_new_tokens=3)
     thoughts.change(instructions="Be 10 % “brief”.", edits=edits.ablate_head(head, layer), of=0, max_new_tokens=4)
     thoughts.branch(thoughts[0].n_prompt + 2, of=0, go_on=False)
+    thoughts.branch(thoughts[0].steps[0].start, of=0, go_on=False)
+    thoughts.resume(monitors=[pattern("apples")])
+    assert len(thoughts.alarms) == 1
     path = thoughts.save(tmp_path / "tree.json")
     assert list(tmp_path.iterdir()) == [path]
     for model in (answering, None):
         reopened = lab.load_thoughts(path, model)
-        assert len(reopened) == len(thoughts) == 4
+        assert len(reopened) == len(thoughts) == 5
+        assert reopened.alarms == thoughts.alarms
         for before, after in zip(thoughts.branches, reopened.branches, strict=True):
             for field in fields(Branch):
                 if field.name != "tokens":
@@ -447,6 +452,8 @@ def test_other_files_and_other_models_are_refused(thoughts: lab.ThoughtLab, ramb
         json.dumps({**content, "texts": {}}),
         json.dumps({**content, "settings": {**content["settings"], "edits": [{"edit": "os.system"}]}}),
         json.dumps({**content, "settings": {**content["settings"], "temperature": -1}}),
+        json.dumps({**content, "alarms": [{"branch": 7, "position": 1, "monitor": "", "words": ""}]}),
+        json.dumps({**content, "alarms": [{"branch": 0, "position": 1, "monitor": "", "words": 3}]}),
     ]
     for text in broken:
         path.write_text(text)

@@ -15,6 +15,7 @@ from gptoss_lab.edits import Conditions, Edit, Edits, ablate_expert, ablate_head
 from gptoss_lab.experiments.answering import Sampling
 from gptoss_lab.experiments.cases import Answers, Cases, Expectations, IsRight, says
 from gptoss_lab.experiments.prompts import Prompt, Text, questions_of, texts_of
+from gptoss_lab.experiments.workload import duration
 from gptoss_lab.session import Model
 
 if TYPE_CHECKING:
@@ -191,15 +192,8 @@ class _Budget:
     def forecast(self, n: int) -> str:
         """What n of them will take, in words."""
         affordable = next((paid for paid in range(n, 0, -1) if self.allows(paid)), 0)
-        tokens = f"about {n * self.tokens_each:,} tokens, {_duration(n * self.seconds_each)}"
+        tokens = f"about {n * self.tokens_each:,} tokens, {duration(n * self.seconds_each)}"
         return tokens if affordable == n else f"{tokens}; the budget is enough for {affordable} of them"
-
-
-def _duration(seconds: float) -> str:
-    for size, name in ((3600, "hours"), (60, "minutes")):
-        if seconds >= 1.5 * size:
-            return f"{seconds / size:.1f} {name}"
-    return f"{seconds:.0f} seconds" if seconds >= 2 else f"{seconds:.1f} seconds"
 
 
 # The table

@@ -268,9 +268,10 @@ class ThoughtLab(Experiments):
         return compare(self._model, self._branch(a), self._branch(b))
 
     def save(self, path: str | PathLike[str]) -> Path:
-        """Writes the whole tree into one JSON file, which `load_thoughts` reads, without the model too."""
+        """Writes the whole tree, and what monitors said, into one JSON file, which `load_thoughts` reads, without the
+        model too."""
         branches = [(self[number], growth.limit) for number, growth in list(self._growths.items())]
-        return saving.write(path, self._model_name, __version__, self.question, self.settings, branches)
+        return saving.write(path, self._model_name, __version__, self.question, self.settings, branches, self.alarms)
 
     # Helpers
 
@@ -321,7 +322,7 @@ def load_thoughts(path: str | PathLike[str], model: Model | None = None) -> Thou
     thoughts = object.__new__(ThoughtLab)
     thoughts._model, thoughts._model_name = model, data["model"]
     thoughts.question, thoughts.settings, thoughts._growths = data["question"], data["settings"], {}
-    thoughts.alarms = []
+    thoughts.alarms = data["alarms"]
     if model is not None:
         _check_vocabulary(model, data["texts"], data["model"])
     for branch, limit in data["branches"]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from gptoss_lab import edits
 from gptoss_lab.harmony import Message, Span
+from gptoss_lab.thought.monitors import Alarm
 from gptoss_lab.thought.tree import FINISHES, Alternative, Branch, Settings, Source, Token
 
 FORMAT = "gptoss_lab.thoughts/1"
@@ -26,6 +27,7 @@ def write(
     question: Sequence[Message],
     settings: Settings,
     branches: Sequence[tuple[Branch, int]],
+    alarms: Sequence[Alarm] = (),
 ) -> Path:
     """Puts the file in place at once: nobody ever reads half of it. branches: each with its limit of new tokens."""
     texts = {token.id: token.text for branch, _ in branches for token in branch.tokens}
@@ -38,6 +40,7 @@ def write(
         "settings": _settings_data(settings),
         "texts": texts,
         "branches": [_branch_data(branch, limit) for branch, limit in branches],
+        "alarms": [asdict(alarm) for alarm in alarms],
     }
     path = Path(path)
     unfinished = path.with_name(path.name + ".part")
@@ -50,7 +53,7 @@ def write(
 
 
 def read(path: str | PathLike[str]) -> dict[str, Any]:
-    """model (its name), question, settings, texts (by id) and branches (pairs of a branch and its limit).
+    """model (its name), question, settings, texts (by id), branches (pairs of a branch and its limit) and alarms.
 
     Raises FileNotFoundError where there is no such file, ValueError where it holds something else.
     """
@@ -71,6 +74,7 @@ def read(path: str | PathLike[str]) -> dict[str, Any]:
             "settings": _settings(data["settings"]),
             "texts": texts,
             "branches": list(branches.values()),
+            "alarms": [_alarm(alarm, len(branches)) for alarm in data.get("alarms", ())],
         }
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError, RecursionError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else error
@@ -121,6 +125,13 @@ def _branch(
         problems=tuple(map(_text, data["problems"])),
         finish=data["finish"],
     )
+
+
+def _alarm(data: Mapping[str, Any], n_branches: int) -> Alarm:
+    alarm = Alarm(int(data["branch"]), int(data["position"]), _text(data["monitor"]), _text(data["words"]))
+    if not 0 <= alarm.branch < n_branches:
+        raise ValueError(f"an alarm is of branch {alarm.branch}, which there is not")
+    return alarm
 
 
 def _token_data(token: Token) -> list[Any]:
