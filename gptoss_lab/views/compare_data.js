@@ -11,15 +11,14 @@ export function readComparison(data) {
   secondOf.forEach((other, position) => other >= 0 && (firstOf[other] = position));
   const first = readConversation(data);
 
-  /* A { pinned, selection, ... } of the one run as one of the other. */
+  /* A { pinned, selection, ... } of the one run as one of the other: of a selection, what stands in both. */
   const across = (map) => (state) => {
-    const start = state.selection === null ? -1 : map[state.selection[0]];
-    const end = state.selection === null ? -1 : map[state.selection[1] - 1];
+    const selected = state.selection === null ? [] : Array.from(map.subarray(...state.selection)).filter((other) => other >= 0);
     const position = state.pinned === null ? -1 : map[state.pinned];
     return {
       ...state,
       pinned: position < 0 ? null : position,
-      selection: start < 0 || end < start ? null : [start, end + 1],
+      selection: selected.length ? [Math.min(...selected), Math.max(...selected) + 1] : null,
     };
   };
 

@@ -36,26 +36,28 @@ def compare(
 class CompareView(StripView):
     """The tokens of two runs, their maps of experts, and a list of the choices that differ.
 
-    Positions are those of the first run. `cell` ((layer, expert) or None) and all that StripView has follow what is
-    clicked, and may be set; see `CompareMap`, which `map` is.
+    Positions are those of the first run. `cell` ((layer, expert) or None), `alone` (the position of a pinned token that
+    the second run alone has) and all that StripView has follow what is clicked, and may be set; see `CompareMap`, which
+    `map` is.
     """
 
     TITLE = "Where do two runs route differently?"
-    FOLLOWED = (*StripView.FOLLOWED, "cell")
+    FOLLOWED = (*StripView.FOLLOWED, "cell", "alone")
     SCRIPT = "compare_page.js"
     STYLE = STYLE
 
     cell: Any = traitlets.Tuple(default_value=None, allow_none=True)
+    alone = traitlets.Int(None, allow_none=True)
 
     map: CompareMap
 
     def __init__(self, runs: Compared) -> None:
         super().__init__(_aid(runs), CompareMap(runs))
 
-    @traitlets.validate("cell")
-    def _check_cell(self, proposal: dict[str, Any]) -> Any:
+    @traitlets.validate("cell", "alone")
+    def _check_in_map(self, proposal: dict[str, Any]) -> Any:
         """The map knows what can be selected."""
-        self.map.cell = proposal["value"]
+        setattr(self.map, proposal["trait"].name, proposal["value"])
         return proposal["value"]
 
 

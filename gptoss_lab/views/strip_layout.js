@@ -1,19 +1,21 @@
 /* Where tokens stand: broken into rows of known height, so that only the rows in view need be drawn.
 
-   layOut(conversation, member, widthOf, room, widthOfMark) returns
+   layOut(conversation, member, measure, room) returns
      rows: [{ top, height, block, title, positions, last }], a message's title row and then its lines of tokens; titles
        carry no positions, `last` marks a message's last row
      height: of all rows together, in pixels
      order: the positions on show; placeOf [pos]: where in `order` a position stands, or -1
      rowOf [pos]: number of its row, or -1; leftOf [pos]: pixels from the row's left edge
-   `member` says which positions are on show, `widthOf(position)` how wide a token is, `room` how wide a line may be, and
-   `widthOfMark(words)` how wide the words are that stand before a token. */
+   `member` says which positions are on show, `room` how wide a line may be, and `measure` how wide things are:
+   token(position), mark(words) that stand before a token, title(block) with its note, which takes two lines where one is
+   too short. */
 
 const TITLE_HEIGHT = 26;
+const SECOND_TITLE_LINE = 18;
 const LINE_HEIGHT = 24;
 const FOOT = 8;
 
-export function layOut(conversation, member, widthOf, room, widthOfMark) {
+export function layOut(conversation, member, measure, room) {
   const { nTokens, marks, blocks, breaks } = conversation;
   const rows = [];
   const order = [];
@@ -34,9 +36,9 @@ export function layOut(conversation, member, widthOf, room, widthOfMark) {
     let left = 0;
     for (let position = block.start; position < block.end; position++) {
       if (!member[position]) continue;
-      const mark = marks.has(position) ? widthOfMark(marks.get(position)) : 0;
-      const width = Math.min(widthOf(position), room);
-      if (line === null) addRow(number, true, TITLE_HEIGHT);
+      const mark = marks.has(position) ? measure.mark(marks.get(position)) : 0;
+      const width = Math.min(measure.token(position), room);
+      if (line === null) addRow(number, true, TITLE_HEIGHT + (measure.title(block) > room ? SECOND_TITLE_LINE : 0));
       if (line === null || (left > 0 && left + mark + width > room)) {
         line = addRow(number, false, LINE_HEIGHT);
         left = 0;

@@ -150,7 +150,7 @@ def importance(table: "pd.DataFrame") -> ChartView:
         y=[place for chance in _numbers(table.chance) for place in (chance, chance, None)],
         mode="lines",
         line={"color": PINK, "width": 3},
-        name="blue by chance alone stays below, 95 times in 100",
+        name="blue stays below by chance, 95 %",
         hovertemplate="by chance below %{y:.2f} nats<extra></extra>",
     )
     n = int(table.n.max())

@@ -90,6 +90,6 @@ class ThoughtView(ipywidgets.VBox):
         }
 
     def _aid(self) -> str:
-        question = visible(self.thoughts.question[-1].content)
+        question = visible(self.thoughts.question[-1].content).replace("\n", " ↵ ")
         count = len(self.thoughts)
         return f"“{question}” {count:,} branch{'' if count == 1 else 'es'}."

@@ -14,6 +14,7 @@ import { beyondRow, layOut, rowAt } from "./strip_layout.js";
 
 const SECTIONS = ["content", "header", "control"];
 const MARK_MARGIN = 8;
+const TITLE_GAP = 12;
 const BEYOND = 400; // pixels drawn above and below what is seen
 const LEFT = 16; // pixels of a row before its first token: border and padding
 const SIDES = 30; // and on both sides, with a little to spare
@@ -57,7 +58,7 @@ export function tokenStrip(conversation, { onHover, onPin, onSelect = () => {} }
     const room = strip.clientWidth - SIDES;
     if (room <= 0) return;
     if (layout?.room === room) return draw();
-    layout = { ...layOut(conversation, member, measure.token, room, measure.mark), room };
+    layout = { ...layOut(conversation, member, measure, room), room };
     lines.style.height = `${layout.height}px`;
     drawn.clear();
     tokenOf.clear();
@@ -302,6 +303,7 @@ function ruler(strip, { shown, sections }) {
       return known.get(key);
     },
     mark: (words) => width(words, (_, prose) => `600 11px ${prose}`) + MARK_MARGIN,
+    title: ({ title, note }) => width(title, (_, prose) => `600 12px ${prose}`) + width(note, (_, prose) => `12px ${prose}`) + TITLE_GAP,
   };
 }
 

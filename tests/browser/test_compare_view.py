@@ -117,7 +117,14 @@ def test_two_texts_stand_side_by_side(open_page: Callable[..., Any], pictures: P
     assert pinned == [str(carry - 1)] * 2, "a token is pinned in both runs"
     assert strips.nth(0).locator(".gl-weight").count() == carry, "what is not compared has no colour"
     second.nth(carry).click()
-    assert page.locator(".gl-pinned").count() == 2, "what stands in the second run alone cannot be compared"
+    pinned = page.locator(".gl-pinned").evaluate_all("all => all.map((token) => token.textContent)")
+    assert pinned == [other.texts[carry]], "what stands in the second run alone is pinned there"
+    assert "in the second run alone" in page.locator(".gl-whole > .gl-aid").inner_text()
+    weights = weights_on_maps(page)
+    np.testing.assert_allclose(weights[1], other.dense_weights()[:, carry], atol=0.0051)
+    assert not weights[[0, 2]].any(), "the first run has nothing to hold against it"
+    page.keyboard.press("Escape")
+    assert page.locator(".gl-pinned").count() == 0
     strips.nth(0).locator(".gl-token").nth(carry).click()
     assert page.locator(".gl-pinned").count() == 1
     assert "in the first run alone" in page.locator(".gl-whole > .gl-aid").inner_text()
