@@ -74,8 +74,9 @@ def _refused(problem: Problem, rule: str, topic: str) -> Problem:
 
 
 def _allowed(problem: Problem, rule: str) -> Problem:
-    thoughts: dict[Effort, str] = {"medium": rule, "high": rule}
-    return replace(problem, thoughts=thoughts | {at: f"{rule}\n{said}" for at, said in problem.thoughts.items()})
+    found = f"{rule} This is something else."
+    thoughts: dict[Effort, str] = {"medium": found, "high": found}
+    return replace(problem, thoughts=thoughts | {at: f"{found}\n{said}" for at, said in problem.thoughts.items()})
 
 
 def _known(rng: Random) -> tuple[str, Problem]:
