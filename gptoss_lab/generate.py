@@ -139,15 +139,14 @@ class Sampler:
         values = logits.numpy(force=True).reshape(-1).astype(np.float64)
         values -= values.max()
         weights = np.exp(values)
-        log_total = math.log(weights.sum())
+        total = float(weights.sum())
+        log_total = math.log(total)
         token = int(values.argmax()) if self._temperature == 0 else self._sample(values, weights)
         logprob = float(values[token]) - log_total
         if not self._n_alternatives:
             return Sampled(token, logprob)
-        values -= log_total
-        weights *= math.exp(-log_total)
-        entropy = _entropy(values, weights)
-        return Sampled(token, logprob, _take_likeliest(values, self._n_alternatives), entropy)
+        entropy = log_total - _mean(values, weights) / total
+        return Sampled(token, logprob, _take_likeliest(values, self._n_alternatives, log_total), entropy)
 
     def _sample(self, values: NDArray[np.float64], weights: NDArray[np.float64]) -> int:
         """values: of which the largest is 0. weights: their exponentials."""
@@ -171,24 +170,24 @@ def likeliest(logprobs: NDArray[np.float64], n: int) -> tuple[tuple[int, float],
 
 def entropy_of(logprobs: NDArray[np.float64]) -> float:
     """In nats. logprobs: [d_vocab]."""
-    return _entropy(logprobs, np.exp(logprobs))
+    return -_mean(logprobs, np.exp(logprobs))
 
 
-def _entropy(logprobs: NDArray[np.float64], probabilities: NDArray[np.float64]) -> float:
-    return -float(probabilities @ np.maximum(logprobs, -1e9))  # 0 times minus infinity is 0 here
+def _mean(values: NDArray[np.float64], weights: NDArray[np.float64]) -> float:
+    return float(weights.dot(np.maximum(values, -1e9)))  # 0 times minus infinity is 0 here
 
 
-def _take_likeliest(logprobs: NDArray[np.float64], n: int) -> tuple[tuple[int, float], ...]:
-    """As `likeliest`, and they are no longer there."""
+def _take_likeliest(values: NDArray[np.float64], n: int, less: float = 0.0) -> tuple[tuple[int, float], ...]:
+    """The n largest values less so much, the largest first. They are no longer there then."""
     # One after another: for the few that anybody looks at, that is several times faster than to sort or to partition.
     found = []
-    for _ in range(min(n, len(logprobs))):
-        token = int(logprobs.argmax())
-        logprob = float(logprobs[token])
-        if logprob == -math.inf:
+    for _ in range(min(n, len(values))):
+        token = int(values.argmax())
+        value = values.item(token)
+        if value == -math.inf:
             break
-        found.append((token, logprob))
-        logprobs[token] = -math.inf
+        found.append((token, value - less))
+        values[token] = -math.inf
     return tuple(found)
 
 

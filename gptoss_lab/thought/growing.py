@@ -9,7 +9,7 @@ import math
 from collections import abc
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import lru_cache, partial
+from functools import cache, partial
 from itertools import islice
 from typing import TypeVar
 
@@ -227,7 +227,7 @@ def _token(
     return Token(token, _text(encoding, token), "sampled", logprob, entropy, others)
 
 
-_text = lru_cache(maxsize=1 << 16)(token_text)
+_text = cache(token_text)
 _alternative = partial(tuple.__new__, Alternative)  # five for every token: twice as fast as to call the class
 
 

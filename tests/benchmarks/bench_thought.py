@@ -13,7 +13,7 @@ from gptoss_lab.harmony import StreamParser, render
 from gptoss_lab.nano.data import draw
 from gptoss_lab.tokenizer import control_ids
 
-PAIRS = 24
+ROUNDS = 60
 
 
 @pytest.fixture(scope="module")
@@ -23,33 +23,40 @@ def model() -> lab.Model:
 
 def bench_streaming(benchmark, model: lab.Model) -> None:
     """A thought that is shown while it is written, over the same tokens generated and shown nowhere: decode speed from
-    the first token on, in pairs that follow each other."""
+    the first token on, in rounds in which each goes first in turn."""
     from gptoss_lab.views.live_thought import LiveThought
 
     question = draw(Random(0), "machine", "held-out").question
     prompt = render(model.conversation(question, "high"), model.tokenizer).tokens
     controls = control_ids(model.tokenizer)
     ends = [controls["<|return|>"], controls["<|call|>"]]
-    view, stages = LiveThought(), {"plain": [], "lab": [], "shown": []}
+    view = LiveThought()
 
-    def show(seed: int) -> float:
-        thoughts = lab.ThoughtLab(model, question, seed=seed)
+    def plain(seed: int) -> float:
+        return seconds_each(model.generate(prompt, 2048, seed=seed, stop=ends, stream=True))
+
+    def streamed(seed: int) -> float:
+        return seconds_each(lab.ThoughtLab(model, question, seed=seed).stream())
+
+    def shown(seed: int) -> float:
         view.start(StreamParser(model.tokenizer), len(prompt))
-        seconds = seconds_each(thoughts.stream(), view.push)
+        seconds = seconds_each(lab.ThoughtLab(model, question, seed=seed).stream(), view.push)
         view.finish("")
         return seconds
 
-    def pair() -> None:
-        seed = len(stages["plain"])
-        stages["plain"].append(seconds_each(model.generate(prompt, 2048, seed=seed, stop=ends, stream=True)))
-        stages["lab"].append(seconds_each(lab.ThoughtLab(model, question, seed=seed).stream()))
-        stages["shown"].append(show(seed))
+    kinds, seconds = (plain, streamed, shown), {plain: [], streamed: [], shown: []}
 
-    benchmark.pedantic(pair, rounds=PAIRS, warmup_rounds=1)
-    for stage in ("lab", "shown"):
-        ratios = [plain / slower for plain, slower in zip(stages["plain"][1:], stages[stage][1:], strict=True)]
-        benchmark.extra_info[f"{stage}, of plain decode speed"] = round(statistics.median(ratios), 3)
-    benchmark.extra_info["plain, tok/s"] = round(1 / statistics.median(stages["plain"]))
+    def one_round() -> None:
+        seed = len(seconds[plain])
+        for turn in range(len(kinds)):
+            kind = kinds[(seed + turn) % len(kinds)]
+            seconds[kind].append(kind(seed))
+
+    benchmark.pedantic(one_round, rounds=ROUNDS, warmup_rounds=1)
+    for kind in (streamed, shown):
+        ratios = [fast / slow for fast, slow in zip(seconds[plain][1:], seconds[kind][1:], strict=True)]
+        benchmark.extra_info[f"{kind.__name__}, of plain decode speed"] = round(statistics.median(ratios), 3)
+    benchmark.extra_info["plain, tok/s"] = round(1 / statistics.median(seconds[plain]))
 
 
 def bench_resampling(benchmark, model: lab.Model) -> None:
