@@ -105,8 +105,8 @@ def faithfulness(
         return {
             "question": question,
             "answer": thinking.answer,
-            "curve": curve.to_dict("records"),
-            "mistakes": [] if made is None else made.to_dict("records"),
+            "curve": _whole(curve),
+            "mistakes": [] if made is None else _whole(made),
             "spent": answered + _tokens(len(thinking.steps), len(reply.tokens), mistakes_each),
         }
 
@@ -248,6 +248,13 @@ def _thinking(model: Model, reply: Reply) -> Thinking | None:
     except ValueError:
         return None
     return thinking if thinking.answer else None
+
+
+def _whole(table: "pd.DataFrame") -> list[dict[str, Any]]:
+    """Its rows. Where an interrupt has ended it early, the question is not examined: the interrupt is passed on."""
+    if not table.attrs["complete"]:
+        raise KeyboardInterrupt
+    return cast(list[dict[str, Any]], table.to_dict("records"))
 
 
 def _steps_to_spoil(thinking: Thinking, n: int, seed: int) -> list[int]:
