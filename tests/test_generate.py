@@ -6,7 +6,7 @@ import torch
 from small import SMALL
 
 from gptoss_lab import weights as weights_module
-from gptoss_lab.generate import Generator, Sampler
+from gptoss_lab.generate import Generator, Sampler, entropy_of, likeliest
 from gptoss_lab.model import Transformer
 from gptoss_lab.ops import ENGINES
 
@@ -76,6 +76,19 @@ def test_sampled_frequencies_are_the_probabilities() -> None:
         expected = (logits / temperature).softmax(dim=0).numpy()
         np.testing.assert_allclose(counts / 4000, expected, atol=0.03)
         assert counts[3] == 0
+
+
+def test_alternatives_and_entropy_are_those_of_the_softmax() -> None:
+    logits = torch.tensor([0.0, 1.0, -torch.inf, 2.0, 2.0, -3.0])
+    logprobs = logits.double().log_softmax(dim=0)
+    possible = logprobs[logprobs > -torch.inf]
+    for sampled in (Sampler(1.0, seed=1, n_alternatives=9)(logits), Sampler(0.0, n_alternatives=9)(logits)):
+        assert [token for token, _ in sampled.alternatives] == [3, 4, 1, 0, 5]  # what is impossible is none
+        np.testing.assert_allclose([chance for _, chance in sampled.alternatives], logprobs[[3, 4, 1, 0, 5]])
+        assert sampled.entropy == pytest.approx(float(-(possible.exp() * possible).sum()))
+        assert sampled.logprob == pytest.approx(float(logprobs[sampled.token]))
+    assert entropy_of(logprobs.numpy()) == pytest.approx(sampled.entropy)
+    assert likeliest(logprobs.numpy(), 2) == Sampler(0.0, n_alternatives=2)(logits).alternatives
 
 
 def test_top_p_keeps_the_smallest_set_that_has_the_mass() -> None:
