@@ -3,10 +3,12 @@
 import json
 import stat
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from small import SMALL
@@ -52,8 +54,9 @@ def llama_bench(tmp_path: Path) -> Path:
         "import json, sys\n"
         "if 'missing.gguf' in sys.argv: sys.exit('no such model')\n"
         "for n in map(int, sys.argv[sys.argv.index('-p') + 1].split(',')):\n"
-        "    print(json.dumps({'n_prompt': n, 'n_gen': 0, 'avg_ts': n / 16}))\n"
-        "print(json.dumps({'n_prompt': 0, 'n_gen': 32, 'avg_ts': 10.0}))\n"
+        "    print(json.dumps({'n_prompt': n, 'n_gen': 0, 'avg_ts': n / 16}), flush=True)\n"
+        "for n in map(int, sys.argv[sys.argv.index('-n') + 1].split(',')):\n"
+        "    print(json.dumps({'n_prompt': 0, 'n_gen': n, 'avg_ts': 10.0}), flush=True)\n"
     )
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
     return program
@@ -177,18 +180,42 @@ def test_weights_in_eight_bits_are_fewer_bytes(quick, capsys) -> None:
     assert eight_bits["bytes_of_token"] < stored["bytes_of_token"]
 
 
-def test_llama_cpp_is_run_beside(quick, llama_bench: Path, tmp_path: Path, capsys) -> None:
+def test_llama_cpp_is_run_beside(quick, llama_bench: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(rates, "decode_seconds", lambda *_: 0.05)
+    monkeypatch.setattr(rates, "prefill_seconds", lambda *_: 2.0)
     arguments = ["bench", "--rounds", "1", "--json", "--llama-bench", str(llama_bench), "--gguf"]
     assert cli.main([*arguments, str(tmp_path / "model.gguf")]) == 0
     figures = json.loads(capsys.readouterr().out)
     assert figures["llama_decode_tok_s"] == 10
-    assert figures["decode_over_llama"] == pytest.approx(figures["decode_tok_s"] / 10)
-    assert figures["prefill_over_llama"] == pytest.approx(figures["prefill_tok_s"] / 32)
-    assert figures["prefill_64_over_llama"] == pytest.approx(figures["prefill_64_tok_s"] / 4)
+    assert figures["llama_prefill_tok_s"] == 32
+    assert figures["llama_prefill_64_tok_s"] == 4
+    assert figures["decode_over_llama"] == pytest.approx(20 / 10)
+    assert figures["prefill_over_llama"] == pytest.approx(256 / 32)
+    assert figures["prefill_64_over_llama"] == pytest.approx(32 / 4)
     low, high = figures["intervals"]["decode_over_llama"]
     assert low <= figures["decode_over_llama"] <= high
     assert cli.main([*arguments, "missing.gguf"]) == 2
     assert "no such model" in capsys.readouterr().err
+
+
+def test_llama_cpp_stands_still_between_its_tests(tmp_path: Path) -> None:
+    """It goes on only when the next is asked for, and is gone when no more are wanted."""
+    program = tmp_path / "llama-bench"
+    program.write_text(
+        f"#!{sys.executable}\n"
+        "import json, os, time\n"
+        "for n in range(3):\n"
+        "    print(json.dumps({'n_prompt': os.getpid(), 'n_gen': n, 'avg_ts': time.time()}), flush=True)\n"
+        "    time.sleep(0.2)\n"
+    )
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    tests = bench.LlamaCpp(program, tmp_path / "model.gguf").tests([1], [2], threads=1)
+    first = next(tests)
+    time.sleep(1)
+    assert next(tests).tok_s - first.tok_s > 1
+    assert psutil.Process(first.n_prompt).status() == psutil.STATUS_STOPPED
+    tests.close()
+    assert not psutil.pid_exists(first.n_prompt)
 
 
 def test_a_program_without_a_model_is_refused(capsys) -> None:

@@ -2,17 +2,21 @@
 
 import json
 import subprocess
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import psutil
 
-class Rates(NamedTuple):
-    """Tokens a second: of prompts, by their length, and of decoding."""
 
-    prefill: dict[int, float]
-    decode: float
+class Test(NamedTuple):
+    """What it has measured: a prompt of so many tokens, or so many tokens decoded; the other is 0."""
+
+    n_prompt: int
+    n_decoded: int
+    tok_s: float
 
 
 @dataclass(frozen=True)
@@ -22,19 +26,33 @@ class LlamaCpp:
     program: Path
     model: Path
 
-    def rates(self, prompts: Sequence[int], n_decoded: int, threads: int) -> Rates:
-        """How fast it reads prompts of these lengths and then decodes, weights read into memory: its best mode.
+    def tests(self, prompts: Sequence[int], decoded: Sequence[int], threads: int) -> Iterator[Test]:
+        """Prompts of these lengths, then so many tokens decoded, each time as it is found. After each it stands still
+        until the next is asked for: meanwhile something else may be measured.
 
-        They are read past the system's file cache, lest they drive from it the model that they are compared with.
-
-        Raises ValueError, with what it said, where it does not run to its end.
+        Weights are read into memory, its best mode; and past the system's file cache, lest they drive from it what
+        they are compared with. Raises ValueError, with what it said, where it does not run to its end.
         """
-        lengths = ",".join(map(str, prompts))
-        options = {"-m": self.model, "-p": lengths, "-n": n_decoded, "-t": threads, "-r": 1, "-fa": 1, "-lm": "dio"}
+        options = {"-m": self.model, "-t": threads, "-r": 1, "-fa": 1, "-lm": "dio"}
+        options |= {"-p": ",".join(map(str, prompts)), "-n": ",".join(map(str, decoded))}
         command = [str(self.program), "-o", "jsonl", *(str(word) for pair in options.items() for word in pair)]
-        run = subprocess.run(command, capture_output=True, text=True, check=False)
-        if run.returncode:
-            raise ValueError(f"{self.program} ended with {run.returncode}: {run.stderr.strip()[-300:]}")
-        rows = [json.loads(line) for line in run.stdout.splitlines() if line.startswith("{")]
-        prefill = {row["n_prompt"]: row["avg_ts"] for row in rows if row["n_prompt"]}
-        return Rates(prefill, next(row["avg_ts"] for row in rows if row["n_gen"]))
+        with (
+            tempfile.TemporaryFile("w+") as said,
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, text=True) as program,
+        ):
+            try:
+                assert program.stdout is not None
+                for line in program.stdout:
+                    if line.startswith("{"):
+                        yield from _standing_still(psutil.Process(program.pid), json.loads(line))
+                if program.wait():
+                    said.seek(0)
+                    raise ValueError(f"{self.program} ended with {program.returncode}: {said.read().strip()[-300:]}")
+            finally:
+                program.kill()
+
+
+def _standing_still(program: psutil.Process, row: dict) -> Iterator[Test]:
+    program.suspend()
+    yield Test(row["n_prompt"], row["n_gen"], row["avg_ts"])
+    program.resume()

@@ -50,6 +50,7 @@ def _beside_llama(f: Figures) -> list[Row]:
     if f.llama_decode_tok_s is None:
         return []
     rows = [
+        ("in turns with llama.cpp", f"{f.llama_read_gb_s:.1f} GB/s", "read meanwhile"),
         ("llama.cpp, decode", f"{f.llama_decode_tok_s:.1f} tok/s", _the_kit(f, "decode_over_llama")),
         ("llama.cpp, prefill, 512", f"{f.llama_prefill_tok_s:.1f} tok/s", _the_kit(f, "prefill_over_llama")),
         ("llama.cpp, prefill, 64", f"{f.llama_prefill_64_tok_s:.1f} tok/s", _the_kit(f, "prefill_64_over_llama")),

@@ -1,7 +1,7 @@
-"""Rounds of measurement: llama.cpp, then the machine's limits and the model between them, again and again."""
+"""Rounds of measurement, the machine's limits and the model between them; then turns with llama.cpp."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -22,7 +22,7 @@ from gptoss_lab.ops.threads import threads
 ROUNDS = 5
 DECODED = 32  # tokens a round
 PROMPTS = (512, 64)  # tokens
-PAIRS = 20  # watched and unwatched
+PAIRS = 20  # of decoding: watched and unwatched, llama.cpp and the model
 DEPTH = 8192  # tokens before the decoded ones
 MEMORY_DEPTH = 4096  # the same, while memory is looked at
 SEQUENCES, SHARED = 16, 256  # continuations of one prefix, and its tokens
@@ -32,7 +32,7 @@ EVERYTHING = ("routing", "attention", "residual")
 
 @dataclass(frozen=True)
 class Figures:
-    """Medians over the rounds; shares and ratios were taken within a round. None where it was not measured.
+    """Medians over the rounds; shares and ratios were taken within a round or a turn. None where it was not measured.
 
     Prompts have 512 tokens where no number is in the name, or as many as the context holds.
     """
@@ -65,6 +65,8 @@ class Figures:
     prefill_bf16_tok_s: float | None = None
     prefill_bf16_gflop_s: float | None = None
     prefill_bf16_64_tok_s: float | None = None
+    llama_read_gb_s: float | None = None
+    """What the machine read meanwhile: it may have changed since the rounds."""
     llama_decode_tok_s: float | None = None
     llama_prefill_tok_s: float | None = None
     llama_prefill_64_tok_s: float | None = None
@@ -102,13 +104,15 @@ def measure(
         private_memory = _private_memory(model)
         bare, memory = rates.without_unembedding(model), limits.memory_to_read(model.weights)
         for _ in range(rounds):
-            for name, value in _round(model, bare, in_bfloat16, llama, memory).items():
+            for name, value in _round(model, bare, in_bfloat16, memory).items():
                 seen[name] = [*seen[name], value]
             bar.update()
-        del memory
         for name, kinds in {"routing_recorded_ratio": ("routing",), "all_recorded_ratio": EVERYTHING}.items():
             seen[name] = rates.recorded_ratios(model, kinds, PAIRS)
             bar.update()
+        if llama is not None:
+            for name, value in _beside_llama(model, in_bfloat16, llama, memory, rounds):
+                seen[name] = [*seen[name], value]
     medians: dict[str, Any] = {name: median(values) for name, values in seen.items()}
     return Figures(
         threads=threads(),
@@ -125,19 +129,15 @@ def _round(
     model: Transformer,
     bare: Transformer,
     in_bfloat16: Transformer | None,
-    llama: LlamaCpp | None,
     memory: Sequence[np.ndarray],
 ) -> dict[str, float]:
-    """Every rate once. llama.cpp decodes last of all it does, so that the two decode under the same conditions."""
-    found = {} if llama is None else _of_llama(llama)
-    rates.prefill_seconds(model, PROMPTS[-1])  # brings back what another's weights may have driven out of memory
-    found |= _decoding(model, bare, memory)
-    found |= _prefill(model, "prefill")
+    """Every rate once."""
+    found = {**_decoding(model, bare, memory), **_prefill(model, "prefill")}
     found["fma_peak_gflop_s"] = limits.fma_gflop_s()
     found["prefill_share_of_peak"] = found["prefill_gflop_s"] / found["fma_peak_gflop_s"]
     if in_bfloat16 is not None:
         found |= _prefill(in_bfloat16, "prefill_bf16")
-    return found if llama is None else found | _over_llama(found)
+    return found
 
 
 def _decoding(model: Transformer, bare: Transformer, memory: Sequence[np.ndarray]) -> dict[str, float]:
@@ -169,30 +169,32 @@ def _prefill(model: Transformer, name: str) -> dict[str, float]:
     }
 
 
-def _of_llama(llama: LlamaCpp) -> dict[str, float]:
-    found = llama.rates(PROMPTS, DECODED, threads())
-    longest, shorter = (found.prefill[n] for n in PROMPTS)
-    return {
-        "llama_decode_tok_s": found.decode,
-        "llama_prefill_tok_s": longest,
-        "llama_prefill_64_tok_s": shorter,
-    }
+def _beside_llama(
+    model: Transformer,
+    in_bfloat16: Transformer | None,
+    llama: LlamaCpp,
+    memory: Sequence[np.ndarray],
+    rounds: int,
+) -> Iterator[tuple[str, float]]:
+    """llama.cpp's rates, and the model's over them, measured just after: by name, in the order in which they are found.
 
-
-def _over_llama(found: dict[str, float]) -> dict[str, float]:
-    """The model's rates over llama.cpp's. It has one prefill, which both of the model's are held against."""
-    pairs = {
-        "decode": "decode",
-        "prefill": "prefill",
-        "prefill_64": "prefill_64",
-        "prefill_bf16": "prefill",
-        "prefill_bf16_64": "prefill_64",
-    }
-    return {
-        f"{ours}_over_llama": found[f"{ours}_tok_s"] / found[f"llama_{theirs}_tok_s"]
-        for ours, theirs in pairs.items()
-        if f"{ours}_tok_s" in found
-    }
+    It has one prefill, which both of the model's are held against.
+    """
+    tests = llama.tests([n for n in PROMPTS for _ in range(rounds)], [DECODED] * PAIRS, threads())
+    for turn, test in enumerate(tests):
+        if turn == 0:
+            _warm_up(model, in_bfloat16)  # its weights may have driven the model's out of memory
+        if test.n_decoded:
+            yield "llama_decode_tok_s", test.tok_s
+            yield "decode_over_llama", 1 / rates.decode_seconds(model, DECODED) / test.tok_s
+            yield "llama_read_gb_s", limits.read_gb_s(memory)
+            continue
+        length = "" if test.n_prompt == PROMPTS[0] else f"_{test.n_prompt}"
+        yield f"llama_prefill{length}_tok_s", test.tok_s
+        for name, reader in {"prefill": model, "prefill_bf16": in_bfloat16}.items():
+            if reader is not None:
+                n_tokens = min(test.n_prompt, model.config.n_ctx)
+                yield f"{name}{length}_over_llama", n_tokens / rates.prefill_seconds(reader, n_tokens) / test.tok_s
 
 
 def _warm_up(*models: Transformer | None) -> None:
