@@ -7,6 +7,7 @@ gives to tokens can be seen as shares of the rest.
 """
 
 import math
+from base64 import b64decode, b64encode
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Unpack
@@ -67,7 +68,7 @@ def receiver_heads(
         given = _Given(model.config, thinking, readers[number], begin, without_sink)
         with model.hooks([(_POINTS, given.take)]):
             model.transformer(thinking.ids[begin : ends[number]], cache, last_only=True)
-        return {"mean": given.mean, "sink": given.sink}
+        return {"mean": _packed(given.mean), "sink": _packed(given.sink)}
 
     units = {number: stop - start for number, (start, stop) in enumerate(pairwise(ends), start=1)}
     rows, complete = work_through(
@@ -102,7 +103,7 @@ class _Given:
         steps = [step for step in thinking.steps if step.start <= reader.start]
         self.mean = np.zeros((config.n_layers, config.n_heads, len(steps)), dtype=np.float32)
         """[layer, head, step]: of a token to a token of a step, over pairs that can see each other."""
-        self.sink = np.zeros((config.n_layers, config.n_heads), dtype=np.float64)
+        self.sink = np.zeros((config.n_layers, config.n_heads), dtype=np.float32)
         """[layer, head]: the mass that sinks take, summed over the tokens."""
         self._config, self._own, self._without_sink = config, slice(reader.start - begin, None), without_sink
         self._member = torch.zeros(reader.stop, len(steps))  # [k_pos, step]
@@ -115,7 +116,7 @@ class _Given:
         assert hook.layer is not None
         own = tensor[0, :, self._own].detach().cpu()
         if hook.name.endswith("hook_sink"):  # [head, q_pos]
-            self.sink[hook.layer] = own.double().sum(dim=1).numpy()
+            self.sink[hook.layer] = own.sum(dim=1)
             self._left = (1 - own).clamp_min(1e-9)[..., None] if self._without_sink else torch.ones(())
             return
         window = self._config.window(hook.layer) or len(self._member)
@@ -151,9 +152,11 @@ def _table(
 ) -> "pd.DataFrame":
     import pandas as pd
 
-    found = []
+    found, shape = [], (config.n_layers, config.n_heads, -1)
+    means = {number: _unpacked(rows[number]["mean"], shape) for number in sorted(rows)}
+    sinks = {number: _unpacked(rows[number]["sink"], shape)[..., 0] for number in sorted(rows)}
     for layer in range(config.n_layers):
-        attention = _layer(rows, layer, config.window(layer), thinking, readers, distance)
+        attention = _layer(means, sinks, layer, config.window(layer), thinking, readers, distance)
         found += [_row(layer, head, attention, thinking, seed) for head in range(config.n_heads)]
     table = pd.DataFrame(found, columns=list(COLUMNS))
     table = table.sort_values("kurtosis", ascending=False, kind="stable", ignore_index=True)
@@ -162,21 +165,36 @@ def _table(
 
 
 def _layer(
-    rows: Rows, layer: int, window: int | None, thinking: Thinking, readers: dict[int, _Reader], distance: int
+    means: dict[int, NDArray[np.float32]],
+    sinks: dict[int, NDArray[np.float32]],
+    layer: int,
+    window: int | None,
+    thinking: Thinking,
+    readers: dict[int, _Reader],
+    distance: int,
 ) -> _Layer:
-    later = sorted(rows)
-    mean = np.zeros((rows[later[0]]["mean"].shape[1], len(later), len(thinking.steps)))
+    """means, sinks: as `_Given` has them, of the steps that have been read."""
+    mean = np.zeros((len(sinks[min(sinks)][layer]), len(means), len(thinking.steps)))
     counts = np.zeros(mean.shape[1:], dtype=np.bool_)
-    for place, number in enumerate(later):
-        given = rows[number]["mean"][layer]
+    for place, number in enumerate(means):
+        given = means[number][layer]
         mean[:, place, : given.shape[1]] = given
         for step in thinking.steps[: given.shape[1]]:
             nearest = max(readers[number].start - (step.stop - 1), 0)
             counts[place, step.number - 1] = number - step.number >= distance and nearest < (window or math.inf)
-    of_thought = [number for number in later if number <= len(thinking.steps)]
+    of_thought = [number for number in means if number <= len(thinking.steps)]
     n_tokens = sum(len(thinking.steps[number - 1]) for number in of_thought)
-    sink = sum(rows[number]["sink"][layer] for number in of_thought) / max(n_tokens, 1)
-    return _Layer(mean, counts, np.asarray(sink, dtype=np.float64))
+    sink = np.stack([sinks[number][layer] for number in of_thought]).astype(np.float64).sum(axis=0) / n_tokens
+    return _Layer(mean, counts, sink)
+
+
+def _packed(array: NDArray[np.float32]) -> str:
+    """As text, which a table's attributes can be written to a file with."""
+    return b64encode(array.tobytes()).decode()
+
+
+def _unpacked(text: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    return np.frombuffer(b64decode(text), dtype=np.float32).reshape(shape)
 
 
 def _row(layer: int, head: int, attention: _Layer, thinking: Thinking, seed: int) -> dict[str, object]:
