@@ -1,10 +1,11 @@
 """Attention with grouped queries, a sink in every head and, where wanted, a window; scores never stand in memory as a
 whole.
 
-A query lies in each lane. A block of queries is taken from all the heads that share a key-value head, so each key and
-value is read once for them; the softmax is kept up as keys come (Milakov and Gimelshein, "Online normalizer calculation
-for softmax", 2018; Dao et al., "FlashAttention", 2022). Where there are fewer blocks than threads the keys are split
-too, and what the splits found is merged.
+A query lies in each lane; or in two neighbours, for even and odd dimensions, where half of the lanes would stay empty.
+A block of queries is taken from all the heads that share a key-value head, so each key and value is read once for
+them; the softmax is kept up as keys come (Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018;
+Dao et al., "FlashAttention", 2022). Where there are fewer blocks than threads the keys are split too, and what the
+splits found is merged.
 
 Sequences that share a prefix can attend to it together, as one block of queries, and each to its own keys apart; what
 both found is blended. (Juravsky et al., "Hydragen", arXiv 2402.05099, section 3.1.)
@@ -33,8 +34,10 @@ from gptoss_lab.ops.simd import (
     set_int,
     set_int32,
     splat,
+    splat_pairs,
     splat_tile,
     store,
+    swap_neighbours,
     zeros,
 )
 from gptoss_lab.ops.target import INSTRUCTION_SET, LANES
@@ -42,9 +45,10 @@ from gptoss_lab.ops.target import INSTRUCTION_SET, LANES
 VECTOR = 4 * LANES
 
 _WIDTH = 2  # vectors of queries in a block
+_LANES_OF_FEW = 2 if INSTRUCTION_SET == "avx512" else 1  # lanes that a query takes, where queries are few
 _SUMS = 16 if INSTRUCTION_SET == "avx512" else 8  # vectors of sums that are in registers together
 _LEAST_MASS = 1e-37  # of no keys at all, or of keys that the sink leaves nothing
-_KEYS = 64  # keys whose scores are in the L1 cache together
+_KEYS = 32  # keys whose scores are in the L1 cache together
 
 
 class Attention(NamedTuple):
@@ -118,18 +122,20 @@ _own_bytes_in_kernel = device(_own_bytes)
 
 class _Block(NamedTuple):
     """Queries of one sequence that share a key-value head, and a thread's memory for them. What is [..][query] has
-    _WIDTH * LANES of them.
+    _WIDTH * LANES of them, one in each lane; or one in two neighbours, of which one has the even dimensions and the
+    other the odd ones, and there are half as many rows where it says d_head.
     """
 
     sequence: int
     kv_head: int
     first: int  # queries are counted through positions and, within these, heads that share a key-value head
     n: int
+    each: int  # lanes that a query takes
     queries: int  # [d_head][query], scaled
     scores: int  # [_KEYS][query]
     first_key: int  # int32 [query]
     last_key: int  # int32 [query]
-    rows: int  # int64 [query]: where each query's row is, from the beginning of q or z
+    rows: int  # int64 [query]: where each query's row, or the lane's part of it, begins in q or z
     places: int  # int64 [LANES]: multiples of _ROW
     largest: int  # [query]: the largest score so far
     mass: int  # [query]: the sum of exp(score - largest), the sink among them
@@ -137,18 +143,20 @@ class _Block(NamedTuple):
 
 
 @device
-def _block(job, item, split, own):
+def _block(job, item, split, own, lanes_of_few):
     group = job.n_heads // job.n_kv_heads
     sequence, kv_head = item % job.batch, item // job.batch % job.n_kv_heads
     first = item // job.batch // job.n_kv_heads * _WIDTH * LANES
     scores = own + job.d_head * _ROW
     lists = scores + _KEYS * _ROW
+    n = min(_WIDTH * LANES, job.pos * group - first)
     partial = job.partial + (item * job.n_splits + split) * (job.d_head + 2) * _ROW
     return _Block(
         sequence,
         kv_head,
         first,
-        min(_WIDTH * LANES, job.pos * group - first),
+        n,
+        lanes_of_few if n * lanes_of_few <= LANES else 1,
         own,
         scores,
         lists,
@@ -169,7 +177,7 @@ def attend(thread, n_threads, address):
     n_items = _n_items(job)
     for task in range(thread, n_items * job.n_splits, n_threads):  # in turn: later blocks see more keys
         item, split = task // job.n_splits, task % job.n_splits
-        block = _block(job, item, split, own)
+        block = _block(job, item, split, own, _LANES_OF_FEW)
         _describe(job, block)
         _gather(job, block)
         _begin_softmax(job, block, split)
@@ -181,10 +189,10 @@ def attend(thread, n_threads, address):
         first, end = first + n * split // job.n_splits, first + n * (split + 1) // job.n_splits
         # Some query of the block may not see all of these keys.
         hidden = end > first_position + 1 or first < last_position - job.window + 1
-        if block.n <= LANES:
-            _attend_one(job, block, first, end, hidden)
+        if block.n * _LANES_OF_FEW <= LANES:
+            _attend_few(job, block, first, end, hidden)
         else:
-            _attend_two(job, block, first, end, hidden)
+            _attend_many(job, block, first, end, hidden)
         if job.n_splits == 1:
             _finish(job, block)
 
@@ -201,9 +209,9 @@ def merge(thread, n_threads, address):
     job = _read(address)
     own = job.scratch + thread * _own_bytes_in_kernel(job.d_head)
     for item in range(thread, _n_items(job), n_threads):
-        block = _block(job, item, 0, own)
+        block = _block(job, item, 0, own, _LANES_OF_FEW)
         for split in range(1, job.n_splits):
-            _merge_into(job, block, _block(job, item, split, own))
+            _merge_into(job, block, _block(job, item, split, own, _LANES_OF_FEW))
         _describe(job, block)
         _finish(job, block)
 
@@ -229,7 +237,7 @@ def look(thread, n_threads, address):
     group = job.n_heads // job.n_kv_heads
     own = job.scratch + thread * _own_bytes_in_kernel(job.d_head)
     for item in range(thread, _n_items(job), n_threads):
-        block = _block(job, item, 0, own)
+        block = _block(job, item, 0, own, 1)
         _describe(job, block)
         _gather(job, block)
         for lane in range(_WIDTH * LANES):
@@ -257,10 +265,10 @@ def _describe(job, block):
     """Where each query is and what it may see; the last one stands in for those that are missing."""
     group = job.n_heads // job.n_kv_heads
     for lane in range(_WIDTH * LANES):
-        query = block.first + min(lane, block.n - 1)
+        query = block.first + min(lane // block.each, block.n - 1)
         position = query // group
         row = (block.sequence * job.pos + position) * job.n_heads + block.kv_head * group + query % group
-        set_int(block.rows + 8 * lane, 4 * row * job.d_head)
+        set_int(block.rows + 8 * lane, 4 * (row * job.d_head + lane % block.each))
         set_int32(block.first_key + 4 * lane, job.start + position - job.window + 1)
         set_int32(block.last_key + 4 * lane, job.start + position)
     for i in range(LANES):
@@ -269,15 +277,16 @@ def _describe(job, block):
 
 @device
 def _gather(job, block):
-    """Queries, scaled, one to a lane."""
-    whole = job.d_head // LANES * LANES
+    """Queries, scaled, each in its lanes."""
+    whole = job.d_head // LANES * LANES if block.each == 1 else 0
     for vector in range(_WIDTH):
         rows, to = block.rows + 8 * vector * LANES, block.queries + vector * VECTOR
         for d in range(0, whole, LANES):
             gather_columns(rows, job.q + 4 * d, to + d * _ROW, block.places)
-        for d in range(whole, job.d_head):
+        for d in range(whole, job.d_head // block.each):
             for lane in range(LANES):
-                set_float(to + d * _ROW + 4 * lane, get_float(job.q + get_int(rows + 8 * lane) + 4 * d))
+                q = job.q + get_int(rows + 8 * lane) + 4 * d * block.each
+                set_float(to + d * _ROW + 4 * lane, get_float(q))
     for at in range(0, job.d_head * _ROW, VECTOR):
         store(block.queries + at, load(block.queries + at) * splat(job.scale))
 
@@ -287,7 +296,7 @@ def _begin_softmax(job, block, split):
     """The sink is the first of the scores; the first split counts it."""
     group = job.n_heads // job.n_kv_heads
     for lane in range(_WIDTH * LANES):
-        head = block.kv_head * group + (block.first + min(lane, block.n - 1)) % group
+        head = block.kv_head * group + (block.first + min(lane // block.each, block.n - 1)) % group
         set_float(block.largest + 4 * lane, get_float(job.sinks + 4 * head))
         set_float(block.mass + 4 * lane, 1.0 if split == 0 and job.sink else 0.0)
     for at in range(0, job.d_head * _ROW, VECTOR):
@@ -301,36 +310,41 @@ def _finish(job, block):
         for at in range(i, job.d_head * _ROW, _ROW):
             store(block.z + at, load(block.z + at) * share)
     if job.logs:
-        for lane in range(block.n):
+        for lane in range(0, block.n * block.each, block.each):
             mass = max(get_float(block.mass + 4 * lane), np.float32(_LEAST_MASS))
             row = get_int(block.rows + 8 * lane) // job.d_head  # bytes of one number instead of d_head
             set_float(job.logs + row, get_float(block.largest + 4 * lane) + np.float32(np.log(np.float64(mass))))
-    whole = job.d_head // LANES * LANES
-    for vector in range((block.n + LANES - 1) // LANES):
+    whole = job.d_head // LANES * LANES if block.each == 1 else 0
+    for vector in range((block.n * block.each + LANES - 1) // LANES):
         rows, source = block.rows + 8 * vector * LANES, block.z + vector * VECTOR
         for d in range(0, whole, LANES):
             scatter_columns(source + d * _ROW, _ROW, rows, job.z + 4 * d)
-        for d in range(whole, job.d_head):
+        for d in range(whole, job.d_head // block.each):
             for lane in range(LANES):
-                set_float(job.z + get_int(rows + 8 * lane) + 4 * d, get_float(source + d * _ROW + 4 * lane))
+                to = job.z + get_int(rows + 8 * lane) + 4 * d * block.each
+                set_float(to, get_float(source + d * _ROW + 4 * lane))
 
 
-def _make_attend(width):
-    """Attention of a block of queries, `width` vectors of them, over the keys from `first` to end - 1."""
+def _make_attend(width, each):
+    """Attention of a block of queries, `width` vectors of them with `each` lanes to a query, over the keys from `first`
+    to end - 1.
+    """
+    splat_rows = splat_pairs if each == 2 else splat_tile
 
     def make_tile(n_rows, known_stride):
         n_sums = n_rows * width
-        bytes_ahead = 4 * n_rows
+        bytes_ahead = 4 * n_rows * each
 
         @inner_loop
         def add_tile(rows, row_stride, stride, columns, n, sums, ahead):
             row_stride = known_stride or row_stride
             totals = zeros(n_sums)
             for i in range(n):
-                prefetch(ahead + i * bytes_ahead)
+                for line in range(0, bytes_ahead, 64):
+                    prefetch(ahead + i * bytes_ahead + line)
                 totals = add_outer(
                     totals,
-                    splat_tile(rows + i * stride, row_stride, n_rows),
+                    splat_rows(rows + i * stride, row_stride, n_rows),
                     load_tile(columns + i * _ROW, VECTOR, width),
                 )
             add_to(sums, _ROW, VECTOR, totals, width)
@@ -343,21 +357,22 @@ def _make_attend(width):
 
         @device
         def multiply(rows, n_rows, row_stride, stride, columns, n, sums, ahead):
-            """Adds to sums[row][query] the products rows[row, i] * columns[i][query], over i below n.
+            """Adds to sums[row][query] the products rows[row, i] * columns[i][query], over i below n. Of a row's pairs
+            of elements, where a query has two lanes, each lane meets its own.
 
             Meanwhile memory is asked for what is `ahead`, as large as the rows. A stride between rows that is known
             when compiling (or 0) spares a register for each row.
             """
             whole = n_rows // n_at_once * n_at_once
             for row in range(0, whole, n_at_once):
-                to = ahead + row * n * 4
+                to = ahead + row * n * 4 * each
                 add_tile(rows + row * row_stride, row_stride, stride, columns, n, sums + row * _ROW, to)
             for row in range(whole, n_rows):
                 add_row(rows + row * row_stride, row_stride, stride, columns, n, sums + row * _ROW, ahead)
 
         return multiply
 
-    score_any, score_64, mix = make_multiply(0), make_multiply(4 * 64), make_multiply(4)
+    score_any, score_64, mix = make_multiply(0), make_multiply(4 * 64), make_multiply(4 * each)
 
     @inner_loop
     def softmax(block, n, z_end):
@@ -436,25 +451,25 @@ def _make_attend(width):
             at = 4 * (block.kv_head * job.piece_length + slot) * job.d_head
             keys, values = piece + 4 * job.key_offset + at, piece + 4 * job.value_offset + at
             following = min((key + n) // job.piece_length, job.n_pieces - 1)
-            next_keys = (
-                get_int(tables + 8 * following)
-                + 4 * job.key_offset
-                + ((key + n) % job.piece_length - slot) * 4 * job.d_head
-                + at
-            )
+            ahead = get_int(tables + 8 * following) + ((key + n) % job.piece_length - slot) * 4 * job.d_head + at
+            next_keys, next_values = ahead + 4 * job.key_offset, ahead + 4 * job.value_offset
             for i in range(0, n * _ROW, VECTOR):
                 store(block.scores + i, splat(0.0))
             if job.d_head == 64:
-                score_64(keys, n, 4 * 64, 4, block.queries, 64, block.scores, values)
+                score_64(keys, n, 4 * 64, 4 * each, block.queries, 64 // each, block.scores, next_keys)
             else:
-                score_any(keys, n, 4 * job.d_head, 4, block.queries, job.d_head, block.scores, values)
+                score_any(keys, n, 4 * job.d_head, 4 * each, block.queries, job.d_head // each, block.scores, next_keys)
+            if each == 2:
+                for i in range(0, n * _ROW, _ROW):
+                    half = load(block.scores + i)
+                    store(block.scores + i, half + swap_neighbours(half))
             if mask:
                 hide(block, key, n)
-            softmax(block, n, block.z + job.d_head * _ROW)
-            mix(values, job.d_head, 4, 4 * job.d_head, block.scores, n, block.z, next_keys)
+            softmax(block, n, block.z + job.d_head // each * _ROW)
+            mix(values, job.d_head // each, 4 * each, 4 * job.d_head, block.scores, n, block.z, next_values)
             key += n
 
     return attend, look
 
 
-(_attend_one, _), (_attend_two, _look) = _make_attend(1), _make_attend(2)
+(_attend_few, _), (_attend_many, _look) = _make_attend(1, _LANES_OF_FEW), _make_attend(_WIDTH, 1)

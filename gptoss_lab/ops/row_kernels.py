@@ -182,9 +182,17 @@ def keep(thread, n_threads, address):
         for head in range(job.n_kv_heads):
             source = 4 * (row * job.n_kv_heads + head) * job.d_head
             target = piece + 4 * (head * job.piece_length + slot) * job.d_head
-            for i in range(0, 4 * job.d_head, 4):
-                set_float(target + 4 * job.key_offset + i, get_float(job.keys + source + i))
-                set_float(target + 4 * job.value_offset + i, get_float(job.values + source + i))
+            _copy(job.keys + source, target + 4 * job.key_offset, job.d_head)
+            _copy(job.values + source, target + 4 * job.value_offset, job.d_head)
+
+
+@device
+def _copy(source, to, n):
+    whole = n // LANES * LANES
+    for i in range(0, 4 * whole, 4 * LANES):
+        store(to + i, load(source + i))
+    for i in range(4 * whole, 4 * n, 4):
+        set_float(to + i, get_float(source + i))
 
 
 @Kernel
@@ -221,8 +229,15 @@ def _stands_in(i, indices, n):
 def add_up(thread, n_threads, address):
     job = _read_sum(address)
     for row in range(job.n_rows * thread // n_threads, job.n_rows * (thread + 1) // n_threads):
-        for i in range(4 * row * job.n, 4 * (row + 1) * job.n, 4):
-            total = np.float32(0)
+        x, terms, out = job.x + 4 * row * job.n, job.terms + 4 * row * job.k * job.n, job.out + 4 * row * job.n
+        whole = job.n // LANES * LANES
+        for i in range(0, 4 * whole, 4 * LANES):
+            total = splat(0.0)
             for j in range(job.k):
-                total += get_float(job.terms + 4 * (row * job.k + j) * job.n + i - 4 * row * job.n)
-            set_float(job.out + i, get_float(job.x + i) + total)
+                total = total + load(terms + 4 * j * job.n + i)
+            store(out + i, load(x + i) + total)
+        for i in range(4 * whole, 4 * job.n, 4):
+            rest = np.float32(0)
+            for j in range(job.k):
+                rest += get_float(terms + 4 * j * job.n + i)
+            set_float(out + i, get_float(x + i) + rest)

@@ -202,6 +202,12 @@ def deinterleave(builder, first, second):
     return array_of(builder, [builder.shuffle_vector(first, second, taken) for taken in places])
 
 
+@emitted(Floats, Floats)
+def swap_neighbours(builder, vector):
+    """Lanes 1, 0, 3, 2 and so on."""
+    return builder.shuffle_vector(vector, vector, ir.Constant(INTS, [lane ^ 1 for lane in range(LANES)]))
+
+
 @emitted(Floats, Floats, types.int32, Ints, Ints)
 def only_between(builder, values, number, first, last):
     """`values` in the lanes where first <= number <= last, minus infinity in the others."""
@@ -280,6 +286,14 @@ def splat_tile(builder, address, stride, n):
     """n single floats, `stride` apart, each in all lanes of a vector."""
     singles = [load_from(builder, address, F32, stride, i) for i in range(n)]
     return array_of(builder, [splat_of(builder, single, FLOATS) for single in singles])
+
+
+@emitted_sized(tile_of, _int, _int)
+def splat_pairs(builder, address, stride, n):
+    """n times two floats, `stride` apart: the first in the even lanes of a vector, the second in the odd ones."""
+    pairs = ir.VectorType(I64, LANES // 2)
+    words = [load_from(builder, address, I64, stride, i) for i in range(n)]
+    return array_of(builder, [builder.bitcast(splat_of(builder, word, pairs), FLOATS) for word in words])
 
 
 @intrinsic
