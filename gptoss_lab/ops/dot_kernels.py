@@ -57,9 +57,9 @@ from gptoss_lab.ops.target import BYTE_DOTS, LANES
 
 _CHUNK = 2 * LANES  # rows of weights that are finished together
 _BLOCK = 16  # vectors that are
-_ROWS = 2  # rows whose sums are in registers together
+_ROWS = 2  # rows whose sums are in registers together; for four vectors, twice as many
 _FEW = 4  # vectors that are not worth rounding
-_AHEAD = 8  # times _ROWS rows ahead, memory is asked for: hardware does not guess that one row follows another
+_AHEAD = 16  # rows ahead, memory is asked for: hardware does not guess that one row follows another
 
 _ROWS_DECODED = 4  # rows that are decoded together, and whose sums are in registers together, for four vectors
 _WORDS = 288  # words of them, about
@@ -317,34 +317,38 @@ _decode_mxfp4, _decode_int8, _decode_bfloat16 = (
 def _make_sums(format):
     """The sums of a chunk, for weights of one format."""
     load_factors = load_scales_of_int8 if format == INT8 else load_scales
+    most = 2 if format == MXFP4 and BYTE_DOTS else 4  # vectors at a time: digits fill the registers sooner
 
     def make_tile(n_columns):
-        n = _ROWS * n_columns
+        n_rows = 2 * _ROWS if n_columns == 4 else _ROWS
+        n = n_rows * n_columns
 
         @device
         def add_step(totals, weights, row_bytes, scales, scale_bytes, x, stride):
-            words = load_words(weights, row_bytes, _ROWS)
+            words = load_words(weights, row_bytes, n_rows)
             if format == MXFP4 and BYTE_DOTS:
                 products = products_of_digits(words, x, stride, n_columns)
-                return add_scaled(totals, products, load_scales(scales, scale_bytes, _ROWS))
+                return add_scaled(totals, products, load_scales(scales, scale_bytes, n_rows))
             if format in SCALED:
                 products = add_products(zeros(n), words, x, stride, format)
-                return add_scaled(totals, products, load_factors(scales, scale_bytes, _ROWS))
+                return add_scaled(totals, products, load_factors(scales, scale_bytes, n_rows))
             return add_products(totals, words, x, stride, format)
 
         @inner_loop
         def tile(weights, row_bytes, scales, scale_bytes, end, end_scales, x, stride, second, sums):
-            """The sums of _ROWS rows and n_columns vectors; `end`: a copy of the rows' last steps, or 0."""
+            """The sums of n_rows rows (of one, unless `second`) and n_columns vectors; `end`: a copy of the rows' last
+            steps, or 0.
+            """
             totals = zeros(n)
             n_steps = row_bytes // STEP
-            ahead = weights + _AHEAD * _ROWS * row_bytes
+            ahead = weights + _AHEAD * row_bytes
             for i in range(n_steps):
-                for line in range(0, _ROWS * STEP, 64):
-                    prefetch(ahead + i * _ROWS * STEP + line)
+                for line in range(0, n_rows * STEP, 64):
+                    prefetch(ahead + i * n_rows * STEP + line)
                 w, s = weights + i * STEP, scales + i * SCALES
                 totals = add_step(totals, w, second * row_bytes, s, second * scale_bytes, x + i * format * STEP, stride)
             if row_bytes % STEP:
-                prefetch(ahead + n_steps * _ROWS * STEP)
+                prefetch(ahead + n_steps * n_rows * STEP)
                 w, w_stride = (end, STEP) if end else (weights + n_steps * STEP, row_bytes)
                 s, s_stride = (end_scales, SCALES) if end else (scales + n_steps * SCALES, scale_bytes)
                 rest = x + n_steps * format * STEP
@@ -360,10 +364,12 @@ def _make_sums(format):
         """sums[vector][row], for n vectors, `stride` bytes apart, and n_rows rows."""
         i = 0
         while i < n:
-            columns = 4 if n - i >= 4 else 2 if n - i >= 2 else 1
+            columns = 4 if n - i >= 4 and most == 4 else 2 if n - i >= 2 else 1
             vectors = x + i * stride
-            for row in range(0, n_rows, _ROWS):
-                second = 1 if row + 1 < n_rows else 0  # a last row without a second is taken twice
+            together = 2 * _ROWS if columns == 4 else _ROWS
+            second = 1 if n_rows >= together else 0  # fewer rows go one by one
+            for first in range(0, n_rows, together if second else 1):
+                row = min(first, n_rows - together) if second else first  # the last ones may be taken twice
                 w, s = weights + row * row_bytes, scales + row * scale_bytes
                 e, es = (ends + row * STEP, ends + _CHUNK * STEP + row * SCALES) if ends else (0, 0)
                 to = sums + 4 * (i * _CHUNK + row)
