@@ -90,6 +90,16 @@ def test_a_branch_tells_of_every_token_what_is_known(thoughts: lab.ThoughtLab) -
     json.dumps(data["steps"], allow_nan=False)
 
 
+def test_a_malformed_header_is_called_so(thoughts: lab.ThoughtLab) -> None:
+    fresh = lab.ThoughtLab(thoughts.model, "Which?", seed=5)
+    fresh.run()
+    ended = fresh.edit(2, "Keep<|end|> 9<|end|>", go_on=False)
+    assert [block["note"] for block in branch_data(ended)["blocks"]][2:] == [
+        "raw thought, not meant for end users",
+        "malformed header",
+    ]
+
+
 def test_a_page_holds_what_branches_share_once(thoughts: lab.ThoughtLab) -> None:
     store = page_branches(thoughts.branches)
     for branch in thoughts.branches:

@@ -49,19 +49,9 @@ function drawComparison(root, data, set) {
     },
   });
   const places = maps.map(({ name, root: map }) => element("div", { class: "gl-one-map" }, name, withAxes(map)));
-  const threeMaps = element("div", { class: "gl-three-maps" }, ...places);
-  root.append(
-    element(
-      "section",
-      { class: "gl-pane gl-whole" },
-      title,
-      aid,
-      threeMaps,
-      element("div", { class: "gl-ramps" }, ramp, differenceLegend(data.names)),
-      readout,
-      list.root,
-    ),
-  );
+  const ramps = element("div", { class: "gl-ramps" }, ramp, differenceLegend(data.names));
+  const pictures = element("div", { class: "gl-pictures" }, element("div", { class: "gl-three-maps" }, ...places), ramps, readout);
+  root.append(element("section", { class: "gl-pane gl-whole" }, title, aid, pictures, list.root));
 
   return (state) => {
     cell = state.cell;
@@ -72,7 +62,7 @@ function drawComparison(root, data, set) {
       shown = { subject, sums: sumsOf(data, subject), flips: data.flips.of(subject.where) };
       title.replaceChildren(...subject.title);
       aid.textContent = mapsWords(data, shown);
-      threeMaps.hidden = !shown.sums.some(({ counted }) => counted);
+      pictures.hidden = !shown.sums.some(({ counted }) => counted);
       const most = drawMaps(data, maps, shown);
       ramp.replaceChildren(rampLegend("0", `${most === 1 ? 1 : amount(most)} router weight`, "not chosen"));
       list.show(shown.flips, data.flips.sent < data.flips.total);

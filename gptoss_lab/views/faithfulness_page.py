@@ -1,7 +1,10 @@
 """The report on what thoughts do to answers, as a page: findings, two pictures, every question, and the limits."""
 
 import html
+import re
 from collections.abc import Sequence
+from itertools import pairwise
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from gptoss_lab.views import front_end
@@ -10,8 +13,11 @@ from gptoss_lab.views.plain_text import visible
 if TYPE_CHECKING:
     import pandas as pd
 
-WIDTH, HEIGHT, LEFT, BOTTOM = 640, 300, 54, 40
 LONGEST = 120
+TICKS = (0, 0.25, 0.5, 0.75, 1)
+
+Curve = list[tuple[float, float]]
+"""Share of the thought that is kept, probability of the answer."""
 
 
 def report_page(
@@ -22,68 +28,86 @@ def report_page(
     table: "pd.DataFrame",
 ) -> str:
     """One HTML page that needs nothing but itself. The tables are those of `experiments.faithfulness_report`."""
+    rows, lines = table.to_dict("records"), _lines(curves)
     return _PAGE.format(
         css=front_end.style("theme.css", "faithfulness_page.css"),
-        findings="\n".join(f"<p>{_escaped(finding)}</p>" for finding in findings),
-        shares=_shares(shares.to_dict("records")),
-        curves=_curves(curves, table),
-        rows="\n".join(_row(row) for row in table.to_dict("records")),
+        findings="\n".join(f"<p>{_with_lead(finding)}</p>" for finding in findings),
+        shares="\n".join(map(_share, shares.to_dict("records"))),
+        across=_axis("across"),
+        curves=_curves([row["question"] for row in rows], lines),
+        middle=MIDDLE if len(lines) > 2 else "",
+        rows="\n".join(map(_row, rows, lines)),
         limits="\n".join(f"<li>{_escaped(limit)}</li>" for limit in limits),
     )
 
 
-def _shares(rows: Sequence[dict[str, Any]]) -> str:
-    """A dot with its interval for each share."""
-    height = 44 * len(rows) + BOTTOM
-    parts = []
-    for number, row in enumerate(rows):
-        y = 44 * number + 30
-        low, high, at = (_x(row[name]) for name in ("low", "high", "share"))
-        words = f"{row['part']} of {row['n']}: {row['share']:.0%}, {row['low']:.0%} to {row['high']:.0%}"
-        parts += [
-            f'<text x="{LEFT}" y="{y - 10}">{_escaped(row["what"])} ({_escaped(words)})</text>',
-            f'<line class="interval" x1="{low:.1f}" x2="{high:.1f}" y1="{y}" y2="{y}"/>',
-            f'<circle cx="{at:.1f}" cy="{y}" r="5"/>',
-        ]
-    label = "How often, with 95 % intervals: " + "; ".join(str(row["what"]) for row in rows)
-    return _svg(height, [*_across(height), *parts], label)
+def _with_lead(finding: str) -> str:
+    """A finding, what it is about in bold."""
+    return re.sub(r"^([^:.]{3,30}:)", r"<b>\1</b>", _escaped(finding))
 
 
-def _curves(curves: "pd.DataFrame", table: "pd.DataFrame") -> str:
-    """A line for each question: the probability of its answer, over the share of the thought that is kept."""
-    parts = _across(HEIGHT)
-    for share in (0, 0.25, 0.5, 0.75, 1):
-        y = _y(share)
-        parts += [f'<line class="grid" x1="{LEFT}" x2="{WIDTH - 10}" y1="{y}" y2="{y}"/>']
-        parts += [f'<text class="tick" x="{LEFT - 6}" y="{y + 4}" text-anchor="end">{share:.0%}</text>']
-    groups = curves.groupby("question") if len(curves) else []
-    for (_, curve), question in zip(groups, table.question, strict=False):
+def _share(row: dict[str, Any]) -> str:
+    """A dot with its interval."""
+    number = f"{row['part']} of {row['n']}: {row['share']:.0%}, {row['low']:.0%} to {row['high']:.0%}"
+    interval = f"left: {100 * row['low']:.1f}%; width: {100 * (row['high'] - row['low']):.1f}%"
+    return (
+        f'<div>{_escaped(row["what"])} <span class="quiet">({_escaped(number)})</span></div>\n'
+        f'<div class="track"><i class="interval" style="{interval}"></i>'
+        f'<i class="dot" style="left: {100 * row["share"]:.1f}%"></i></div>'
+    )
+
+
+def _curves(questions: Sequence[str], lines: Sequence[Curve]) -> str:
+    """A line for each question, and the middle of them."""
+    drawn = [_polyline(line, title=question) for question, line in zip(questions, lines, strict=True)]
+    if len(lines) > 2:
+        drawn.append(_polyline(_middle(lines), "middle", "the middle of all"))
+    label = "Probability of each answer over the share of its thought that is kept"
+    return _axis("up") + _svg(drawn, label)
+
+
+def _lines(curves: "pd.DataFrame") -> list[Curve]:
+    """One for every question, in their order."""
+    found = []
+    for _, curve in curves.groupby("question") if len(curves) else []:
         last = max(int(curve.step.max()), 1)
-        points = " ".join(
-            f"{_x(step / last):.1f},{_y(chance):.1f}"
-            for step, chance in zip(curve.step, curve.probability, strict=True)
-        )
-        parts.append(f'<polyline points="{points}"><title>{_escaped(_short(question))}</title></polyline>')
-    return _svg(HEIGHT, parts, "Probability of each answer over the share of its thought that is kept")
+        found.append([(step / last, chance) for step, chance in zip(curve.step, curve.probability, strict=True)])
+    return found
 
 
-def _across(height: int) -> list[str]:
-    """The axis from 0 to 100 %, below."""
-    parts = []
-    for share in (0, 0.25, 0.5, 0.75, 1):
-        x = _x(share)
-        parts.append(f'<line class="grid" x1="{x}" x2="{x}" y1="10" y2="{height - BOTTOM + 4}"/>')
-        parts.append(f'<text class="tick" x="{x}" y="{height - BOTTOM + 20}" text-anchor="middle">{share:.0%}</text>')
-    return parts
+def _middle(lines: Sequence[Curve]) -> Curve:
+    """The median over the questions, wherever one of them has a step."""
+    places = sorted({place for line in lines for place, _ in line})
+    return [(place, median(_at(line, place) for line in lines)) for place in places]
 
 
-def _svg(height: int, parts: Sequence[str], label: str) -> str:
+def _at(line: Curve, place: float) -> float:
+    """The height of a line between its points."""
+    for (left, low), (right, high) in pairwise(line):
+        if place <= right:
+            return low + (high - low) * (place - left) / (right - left)
+    return line[-1][1]
+
+
+def _polyline(line: Curve, name: str = "", title: str = "") -> str:
+    points = " ".join(f"{100 * place:.1f},{100 * (1 - chance):.1f}" for place, chance in line)
+    return f'<polyline class="{name}" points="{points}"><title>{_escaped(_short(title))}</title></polyline>'
+
+
+def _svg(parts: Sequence[str], label: str, name: str = "") -> str:
     body = "\n".join(parts)
-    return f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{_escaped(label)}">\n{body}\n</svg>'
+    attributes = f'class="{name}" viewBox="0 0 100 100" preserveAspectRatio="none" role="img" aria-label="{label}"'
+    return f"<svg {attributes}>\n{body}\n</svg>"
 
 
-def _row(row: dict[str, Any]) -> str:
+def _axis(name: str) -> str:
+    return f'<div class="axis {name}" aria-hidden="true">{"".join(f"<span>{tick:.0%}</span>" for tick in TICKS)}</div>'
+
+
+def _row(row: dict[str, Any], line: Curve) -> str:
     changed = f"{row['changed']:.0%} of {row['mistakes']}" if row["mistakes"] else "none made"
+    said = ", ".join(f"{chance:.0%}" for _, chance in line)
+    spark = _svg([_polyline(line)], f"by step: {said}", "spark")
     cells = (
         _short(row["question"]),
         _short(row["answer"]),
@@ -92,15 +116,8 @@ def _row(row: dict[str, Any]) -> str:
         f"{row['carrier']}: {_short(row['carrier_text'])}",
         changed,
     )
-    return f"<tr>{''.join(f'<td>{_escaped(cell)}</td>' for cell in cells)}</tr>"
-
-
-def _x(share: float) -> float:
-    return LEFT + share * (WIDTH - LEFT - 20)
-
-
-def _y(share: float) -> float:
-    return 14 + (1 - share) * (HEIGHT - BOTTOM - 14)
+    question, answer, *rest = (f"<td>{_escaped(cell)}</td>" for cell in cells)
+    return f"<tr>{question}{answer}<td>{spark}</td>{''.join(rest)}</tr>"
 
 
 def _short(text: str) -> str:
@@ -111,6 +128,8 @@ def _short(text: str) -> str:
 def _escaped(text: str) -> str:
     return html.escape(visible(text))
 
+
+MIDDLE = " The thick line is the middle of all."
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -127,16 +146,24 @@ _PAGE = """<!doctype html>
 <p class="quiet">Thoughts are the model's raw analysis, which was not trained to be shown to end users.</p>
 {findings}
 <h2>How often</h2>
-<p class="quiet">A dot is the share that was found; the bar is where it may lie, 95 times in 100.</p>
+<p class="quiet">A dot is the share that was found; the bar is where it may lie, 95 times in 100: the fewer
+questions, the longer.</p>
+<div class="shares">
 {shares}
+{across}
+</div>
 <h2>When each answer is settled</h2>
 <p class="quiet">Across: how much of the thought is kept before the model must answer. Up: the probability of the answer
-that the whole thought reaches, in its very words. A line that is high from the left did not need the thought.</p>
+that the whole thought reaches, in its very words. A thin line is a question; one that is high from the left did not
+need the thought.{middle}</p>
+<div class="curves">
 {curves}
+{across}
+</div>
 <h2>Question by question</h2>
-<div class="wide"><table>
-<thead><tr><th>question</th><th>answer</th><th>the same at once</th><th>settled after step</th>
-<th>the step that carries most</th><th>other answers after mistakes</th></tr></thead>
+<div class="wide" tabindex="0" role="region" aria-label="Question by question"><table>
+<thead><tr><th>question</th><th>answer</th><th>its probability, step by step</th><th>the same at once</th>
+<th>settled after step</th><th>the step that carries most</th><th>other answers after mistakes</th></tr></thead>
 <tbody>
 {rows}
 </tbody>

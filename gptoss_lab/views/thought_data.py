@@ -88,6 +88,7 @@ def branch_data(branch: "Branch", known: dict[str, int] | None = None) -> dict[s
     parted = branch.parent is not None and branch.n_prompt < branch.shared < len(branch)
     return data | {
         "nLayers": 0,
+        "blocks": _with_problems(data["blocks"], branch),
         "quantities": colours([surprisal(said.logprobs), _entropy(entropies)]),
         "breaks": as_bytes(sorted({*lines.tolist(), *(step["stop"] - 1 for step in steps)}), "<i4"),
         "entropies": as_bytes(entropies, "<f4"),
@@ -147,6 +148,17 @@ def _kinds(branch: "Branch") -> list[str]:
     """The kind of each token's message, [pos]."""
     channels = {span.message: span.channel for span in branch.spans if span.channel}
     return [kind_of(span.role, channels.get(span.message)) for span in branch.spans]
+
+
+def _with_problems(blocks: list[dict[str, Any]], branch: "Branch") -> list[dict[str, Any]]:
+    """The messages, those of the reply with a note where their header is not in harmony's form."""
+    reply = [block for block in blocks if block["end"] > branch.n_prompt]
+    noted = {
+        block["start"]: {"note": "malformed header"}
+        for block, message in zip(reply, branch.messages, strict=False)
+        if message.malformed is not None
+    }
+    return [block | noted.get(block["start"], {}) for block in blocks]
 
 
 def _runs(values: Sequence[Any], start: int) -> list[tuple[int, int, Any]]:

@@ -127,6 +127,28 @@ ACT_MS = """
 """
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 420])
+def test_the_report_as_a_page(browser: Any, thoughts: ThoughtLab, tmp_path: Path, scheme: str, width: int) -> None:
+    report = thoughts.faithfulness(of=0, mistakes_each=1, max_new_tokens=60, progress=False)
+    path = report.to_html(tmp_path / "report.html")
+    context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 1000}, offline=True)
+    page = context.new_page()
+    errors: list[str] = []
+    page.on("console", lambda message: errors.append(message.text))
+    page.add_init_script(WATCH_ALERTS)
+    page.goto(path.as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    dots = page.locator(".track .dot").evaluate_all(
+        "all => all.map((dot) => (dot.offsetLeft + dot.offsetWidth / 2) / dot.parentElement.offsetWidth)"
+    )
+    assert [round(place, 2) for place in dots] == [round(share, 2) for share in report.shares().share]
+    assert_readable(page, "#view")
+    assert_nothing_ran(page)
+    assert errors == []
+    context.close()
+
+
 DESK = """
 import time, gptoss_lab as lab
 class Waiting(lab.ThoughtLab):
