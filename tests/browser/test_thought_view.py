@@ -151,6 +151,7 @@ def test_the_report_as_a_page(browser: Any, thoughts: ThoughtLab, tmp_path: Path
 
 DESK = """
 import time, gptoss_lab as lab
+from gptoss_lab.thought import monitors
 class Waiting(lab.ThoughtLab):
     waits = True
     def stream(self, of=None, *, should_stop, **options):
@@ -266,6 +267,16 @@ def test_a_desk_in_a_notebook(open_notebook: Callable[..., Any], lab: Any, pictu
     page.get_by_text("Opened thought.json: 5 branches").wait_for()
     assert page.locator(".gl-sides").count() == 0
     assert notebook.ask("(len(desk.thoughts), desk.branch)") == "(5, 0)"
+    # A monitor reads along: it stops the thought, the desk says why, and Go on goes on.
+    notebook.ask("setattr(desk, 'monitors', (monitors.pattern('[a-z]', channel='analysis'),))")
+    press("Think again at this effort")
+    page.get_by_text("stopped branch 5 at position").wait_for()
+    page.wait_for_function("document.querySelector('.gl-status').textContent.includes('was interrupted')")
+    notebook.wait_until("desk.busy", "False")
+    notebook.ask("setattr(desk, 'monitors', ())")
+    press("Go on")
+    notebook.wait_until("(desk.thoughts[5].finish, desk.busy)", "('stop', False)", 20)
+    assert page.get_by_text("stopped branch 5").count() == 0
     page.locator(".gl-branch").nth(2).click()
     page.locator(".gl-token").nth(place).click()
     assert_readable(page, ".jp-OutputArea .gptoss")
