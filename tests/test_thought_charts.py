@@ -110,6 +110,25 @@ def test_experts_outside_the_control_are_marked() -> None:
     assert view.figure.layout.annotations[0].text == "planning<br>3 steps"
 
 
+def test_efforts_stand_side_by_side() -> None:
+    row = {"effort": "low", "answer": HOSTILE[:11], "right": 0.25, "low": 0.1, "high": 0.5, "thought_tokens": 0.0}
+    row |= {"thought_low": 0.0, "thought_high": 0.0, "n": 8}
+    table = pd.DataFrame([row, row | {"effort": "high", "right": 1.0, "thought_tokens": 40.0, "thought_high": 44.0}])
+    view = charts.effort_chart(table)
+    shares, lengths = view.figure.data
+    assert (list(shares.x), list(lengths.x)) == ([0.25, 1.0], [0.0, 40.0])
+    assert (
+        list(shares.y)
+        == list(lengths.y)
+        == [f"{effort}<br>mostly &lt;b&gt;bold&lt;/b&gt;" for effort in ("low", "high")]
+    )
+    assert view.figure.layout.xaxis.title.text == "replies with the most frequent answer"
+    table.attrs |= {"judged": True, "complete": False}
+    view = charts.effort_chart(table)
+    assert view.figure.layout.xaxis.title.text == "right answers" and "resume=table" in view.aid
+    assert charts.effort_chart(table[:0]).aid.startswith("Nothing to draw: ")
+
+
 def test_mistakes_are_drawn_beside_their_control() -> None:
     row = {"step": 2, "text": "a", "mistake": "b", "answer": HOSTILE[:11], "changed": 1.0, "low": 0.2, "high": 1.0}
     row |= {"control": 0.0, "followed": np.nan, "followed_low": np.nan, "followed_high": np.nan, "n": 1}

@@ -52,7 +52,7 @@ def by_effort(
     Returns columns effort, answer (the most frequent), right (the share of right answers, or of the most frequent one
     where none is given) with Wilson's 95 % interval low to high, thought_tokens (mean, all that is said before the
     final channel) with a bootstrap interval, tokens (mean), ended (the share of replies that came to an end), n.
-    `attrs["answers"]` holds all answers, by effort.
+    `attrs["answers"]` holds all answers, by effort, `attrs["judged"]` whether a right answer was given.
 
     Raises ValueError for a conversation that has a system message of its own, which says the effort.
     """
@@ -96,6 +96,7 @@ def by_effort(
 
     rows, complete = work_through(f"Efforts, {n} replies each", units, answer, pace, asked, unit="effort", **limits)
     table = table_of(rows, COLUMNS, complete, asked)
+    table.attrs["judged"] = right is not None
     table.attrs["answers"] = {EFFORTS[number]: row["answers"] for number, row in rows.items()}
     return table
 

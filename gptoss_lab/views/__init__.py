@@ -10,8 +10,8 @@
     lab.views.lens(trace)           # what the model would say next at each point of its layers
     lab.views.ask(model)            # a box to ask something else
 
-Charts of the experiments on a thought, from their tables: answer_curve, mistake_chart, importance, influence_matrix,
-receiver_chart, step_routing (see `thought_charts`).
+Charts of the experiments on a thought, from their tables: answer_curve, effort_chart, mistake_chart, importance,
+influence_matrix, receiver_chart, step_routing (see `thought_charts`).
 
 Each view is a small Python module, with the ES modules and style sheets of its front end beside it (see `front_end`).
 """
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from gptoss_lab.views.reply import reply_html as reply_html
     from gptoss_lab.views.routing_view import routing as routing
     from gptoss_lab.views.thought_charts import answer_curve as answer_curve
+    from gptoss_lab.views.thought_charts import effort_chart as effort_chart
     from gptoss_lab.views.thought_charts import importance as importance
     from gptoss_lab.views.thought_charts import influence_matrix as influence_matrix
     from gptoss_lab.views.thought_charts import mistake_chart as mistake_chart
@@ -47,6 +48,7 @@ _HOMES = {
     "thoughts": "gptoss_lab.views.thought_view",
     "difference": "gptoss_lab.views.difference_view",
     "answer_curve": "gptoss_lab.views.thought_charts",
+    "effort_chart": "gptoss_lab.views.thought_charts",
     "mistake_chart": "gptoss_lab.views.thought_charts",
     "importance": "gptoss_lab.views.thought_charts",
     "influence_matrix": "gptoss_lab.views.thought_charts",

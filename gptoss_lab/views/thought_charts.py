@@ -233,6 +233,46 @@ def mistake_chart(table: "pd.DataFrame") -> ChartView:
     )
 
 
+def effort_chart(table: "pd.DataFrame") -> ChartView:
+    """The same question at each effort side by side: how often it is answered alike, or right, and after how long a
+    thought. table: of `ThoughtLab.by_effort`.
+    """
+    title = "What does thinking longer change?"
+    if table.empty:
+        return _nothing(title, table, "the budget left no room for a single effort.")
+    judged = table.attrs.get("judged", False)
+    share = "right answers" if judged else "replies with the most frequent answer"
+    answers = [plotted(answer.strip()) or "none" for answer in table.answer]
+    labels = [f"{effort}<br>mostly {answer}" for effort, answer in zip(table.effort, answers, strict=True)]
+    figure = make_subplots(rows=1, cols=2, shared_yaxes=True, horizontal_spacing=0.08)
+    panels = (
+        (1, share, BLUE, table.right, table.low, table.high, "%{x:.0%}"),
+        (2, "tokens of thought", ORANGE, table.thought_tokens, table.thought_low, table.thought_high, "%{x:.0f}"),
+    )
+    for column, name, color, values, low, high, shown in panels:
+        figure.add_bar(
+            x=_numbers(values),
+            y=labels,
+            orientation="h",
+            marker={"color": color},
+            error_x=_interval(values, low, high),
+            customdata=[f"{n} replies" for n in table.n],
+            hovertemplate=f"%{{y}}<br>{shown} {name}<br>%{{customdata}}<extra></extra>",
+            row=1,
+            col=column,
+        )
+    figure.update_layout(height=260, showlegend=False, bargap=0.45)
+    figure.update_xaxes(axis(share, tickformat=".0%", range=[0, 1.02], dtick=0.25), row=1, col=1)
+    figure.update_xaxes(axis("tokens of thought", rangemode="tozero", nticks=5), row=1, col=2)
+    figure.update_yaxes(axis("", type="category", showgrid=False, autorange="reversed"))
+    return ChartView(
+        title,
+        "Replies to the same question at each effort, with 95 % intervals; beside each effort its most frequent answer."
+        f"{_unfinished(table)}",
+        figure,
+    )
+
+
 def receiver_chart(table: "pd.DataFrame") -> ChartView:
     """Heads by which few steps are looked at from everywhere later. table: of `ThoughtLab.receiver_heads`."""
     title = "Which heads look back at few steps from everywhere?"
