@@ -4,8 +4,8 @@ import threading
 import time
 from collections.abc import Callable
 
-SHORTEST_PAUSE = 0.05
-"""Seconds between two updates: at most 20 a second."""
+SHORTEST_PAUSE = 0.08
+"""Seconds between two updates: at most 12.5 a second, which reads as a flow and leaves the time to the model."""
 
 
 class Throttle:

@@ -389,7 +389,7 @@ def test_the_notebook_tells_its_story(
     page.set_default_timeout(180_000)
     notebook.use_theme(theme)
     notebook.run_all()
-    page.wait_for_function("document.querySelectorAll('.js-plotly-plot:has(.xtitle, .x2title)').length === 6")
+    page.wait_for_function("document.querySelectorAll('.js-plotly-plot:has(.xtitle, .x2title)').length === 7")
     page.wait_for_selector(".gl-compare .gl-token")
     assert notebook.ask("early['answer'].iloc[-1] == first.text.strip()") == "True", (
         "the whole thought gives its answer"
