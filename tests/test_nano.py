@@ -284,7 +284,8 @@ def nano() -> Transformer:
 
 
 @pytest.mark.parametrize(
-    ("domain", "size", "right"), [("addition", 4, 19), ("subtraction", 3, 14), ("machine", 12, 19), ("cups", 12, 19)]
+    ("domain", "size", "right"),
+    [("addition", 2, 18), ("addition", 4, 19), ("subtraction", 3, 14), ("machine", 12, 19), ("cups", 12, 19)],
 )
 def test_it_answers_held_out_questions_with_its_thinking(nano, encoding, domain: str, size: int, right: int) -> None:
     problems = evaluate.held_out(domain, 20, seed=11, size=size)
