@@ -24,8 +24,8 @@ def n_threads(request: pytest.FixtureRequest) -> Iterator[int]:
     before = numba_ops.threads()
     numba_ops.set_threads(request.param)
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("steps", "threads"):
-            patch.setattr(f"gptoss_lab.ops.{module}.WORTH_WAKING_A_THREAD", 1)
+        for bound in ("steps.WORTH_SHARING", "threads.WORTH_WAKING_A_THREAD"):
+            patch.setattr(f"gptoss_lab.ops.{bound}", 1)
         yield request.param
     numba_ops.set_threads(before)
 

@@ -60,7 +60,7 @@ _BLOCK = 16  # vectors that are
 _ROWS = 2  # rows whose sums are in registers together
 _ROWS_OF_FOUR = 4 if INSTRUCTION_SET == "avx512" else 2  # the same for four vectors, which thus leave the L2 cache less
 _FEW = 4  # vectors that are not worth rounding
-_AHEAD = 16  # rows ahead, memory is asked for: hardware does not guess that one row follows another
+_AHEAD = 6144  # bytes ahead, for each row read together, memory is asked for; much later or sooner is slower
 
 _ROWS_DECODED = 4  # rows that are decoded together, and whose sums are in registers together, for four vectors
 _WORDS = 288  # words of them, about
@@ -327,8 +327,13 @@ def _make_sums(format):
     load_factors = load_scales_of_int8 if format == INT8 else load_scales
     most = 2 if format == MXFP4 and BYTE_DOTS else 4  # vectors at a time: digits fill the registers sooner
 
+    def rows_together(n_columns):
+        if n_columns == 1 and format not in SCALED:
+            return 1  # memory is fastest where one row comes after the other
+        return _ROWS_OF_FOUR if n_columns == 4 else _ROWS
+
     def make_tile(n_columns):
-        n_rows = _ROWS_OF_FOUR if n_columns == 4 else _ROWS
+        n_rows = rows_together(n_columns)
         n = n_rows * n_columns
 
         @device
@@ -340,6 +345,8 @@ def _make_sums(format):
             if format in SCALED:
                 products = add_products(zeros(n), words, x, stride, format)
                 return add_scaled(totals, products, load_factors(scales, scale_bytes, n_rows))
+            if n == 1:  # a step's products by themselves: sums would wait for each other
+                return (totals[0] + add_products(zeros(1), words, x, stride, format)[0],)
             return add_products(totals, words, x, stride, format)
 
         @inner_loop
@@ -349,7 +356,7 @@ def _make_sums(format):
             """
             totals = zeros(n)
             n_steps = row_bytes // STEP
-            ahead = weights + _AHEAD * row_bytes
+            ahead = weights + n_rows * _AHEAD
             for i in range(n_steps):
                 for line in range(0, n_rows * STEP, 64):
                     prefetch(ahead + i * n_rows * STEP + line)
@@ -366,6 +373,7 @@ def _make_sums(format):
         return tile
 
     one, two, four = make_tile(1), make_tile(2), make_tile(4)
+    for_one, for_two, for_four = rows_together(1), rows_together(2), rows_together(4)
 
     @device
     def sums_of(weights, row_bytes, scales, scale_bytes, ends, n_rows, x, stride, n, sums):
@@ -374,7 +382,7 @@ def _make_sums(format):
         while i < n:
             columns = 4 if n - i >= 4 and most == 4 else 2 if n - i >= 2 else 1
             vectors = x + i * stride
-            together = _ROWS_OF_FOUR if columns == 4 else _ROWS
+            together = for_four if columns == 4 else for_two if columns == 2 else for_one
             second = 1 if n_rows >= together else 0  # fewer rows go one by one
             for first in range(0, n_rows, together if second else 1):
                 row = min(first, n_rows - together) if second else first  # the last ones may be taken twice

@@ -13,7 +13,12 @@ from numpy.typing import NDArray
 
 from gptoss_lab.ops.compile import Kernel, ParallelLoop, packer
 from gptoss_lab.ops.simd import get_int
-from gptoss_lab.ops.threads import WORTH_WAKING_A_THREAD, call, lock, threads
+from gptoss_lab.ops.threads import call, lock, threads
+
+WORTH_SHARING = 100_000
+"""Multiply-adds below which a step is left to one thread: fewer than are worth waking the others, for between steps
+they stay awake.
+"""
 
 _WORD = 8
 
@@ -45,7 +50,7 @@ class Steps:
 
     def weigh(self, step: int, multiply_adds: int) -> None:
         """Says anew how many multiply-adds a step is."""
-        self._rows[step, -1] = multiply_adds < WORTH_WAKING_A_THREAD
+        self._rows[step, -1] = multiply_adds < WORTH_SHARING
 
     def run(self) -> None:
         with lock:
@@ -59,7 +64,7 @@ def _packed(jobs: Sequence[NamedTuple]) -> bytes:
 
 def _row(step: Step, jobs: NDArray[np.int64]) -> tuple[int, ...]:
     """A step as the loop below reads it."""
-    alone = step.multiply_adds < WORTH_WAKING_A_THREAD
+    alone = step.multiply_adds < WORTH_SHARING
     return step.kernel.address, jobs.ctypes.data, len(step.jobs), jobs.nbytes // len(step.jobs), alone
 
 
