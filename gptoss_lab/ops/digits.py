@@ -5,6 +5,7 @@ Each block of 32 elements has a factor of its own, so that its largest comes nea
 float32. Twice a weight is a whole number from -12 to 12, and sums of whole numbers are exact.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 from llvmlite import ir
@@ -14,7 +15,7 @@ from numba.extending import intrinsic
 
 from gptoss_lab.mxfp4 import E2M1_VALUES
 from gptoss_lab.ops.formats import STEP
-from gptoss_lab.ops.target import BYTE_DOTS, LANES
+from gptoss_lab.ops.target import BYTE_DOTS, INSTRUCTION_SET, LANES
 from gptoss_lab.ops.vectors import (
     F32,
     FLOATS,
@@ -34,10 +35,12 @@ from gptoss_lab.ops.vectors import (
     tile_of,
 )
 
-# A step of weights, which is four blocks, meets so many vectors, of which each block has a quarter: the digits (from
-# -128 to 127, the highest first) of the elements at even and at odd places, what takes the weights' offset away again,
-# and the factor.
+# A step of weights meets so many vectors, of which each of its blocks (four of AVX-512, two of AVX2) has a part: the
+# digits (from -128 to 127, the highest first) of the elements at even and at odd places, what takes the weights' offset
+# away again, and the factor.
 VECTORS = 8
+PART = 16
+"""Bytes of a vector that belong to one block."""
 _DIGITS, _CORRECTION, _FACTOR = 3, 6, 7
 
 _LARGEST = 0x7F7F00  # three digits reach a little further
@@ -45,27 +48,29 @@ _LEAST = 1e-30  # what is smaller counts as this, when a factor is chosen
 _OFFSET = 12  # makes twice a weight a number without a sign
 
 _BYTES = ir.VectorType(I8, 4 * LANES)
-_QUARTER, _QUARTER_OF_FLOATS = ir.VectorType(I32, 4), ir.VectorType(F32, 4)
+_SHORTS = ir.VectorType(I16, 2 * LANES)
+_FLOATS_OF_HALF, _INTS_OF_HALF, _BYTES_OF_HALF = (ir.VectorType(kind, 16) for kind in (F32, I32, I8))  # half a block
+_FLOATS_OF_PART, _INTS_OF_PART = ir.VectorType(F32, 4), ir.VectorType(I32, 4)
 
 
 @emitted(types.void, types.int64, types.int64)
 def store_digits(builder, x, to):
-    """Puts 32 elements where they meet a block: into its quarters of vectors, the first of which is at `to`."""
+    """Puts 32 elements where they meet a block: into its parts of vectors, the first of which is at `to`."""
     if not BYTE_DOTS:  # nobody may ask for it
         return
-    halves = [load_from(builder, x, FLOATS, I64(STEP), half) for half in range(2)]
+    halves = [load_from(builder, x, _FLOATS_OF_HALF, I64(64), half) for half in range(2)]
     largest = _largest(builder, halves)
-    factor = splat_of(builder, builder.fdiv(F32(_LARGEST), largest), FLOATS)
+    factor = splat_of(builder, builder.fdiv(F32(_LARGEST), largest), _FLOATS_OF_HALF)
     whole = [_nearest_ints(builder, builder.fmul(half, factor)) for half in halves]
-    parts = [builder.shuffle_vector(*whole, ir.Constant(INTS, list(range(odd, 2 * LANES, 2)))) for odd in range(2)]
-    offsets = builder.mul(_sums_of_four(builder, builder.add(*parts)), ir.Constant(_QUARTER, [-_OFFSET] * 4))
+    parts = [builder.shuffle_vector(*whole, _places(range(odd, 32, 2))) for odd in range(2)]
+    offsets = builder.mul(_sums_of_four(builder, builder.add(*parts)), _all(_INTS_OF_PART, -_OFFSET))
     doubled = builder.fmul(largest, F32(0.5 / _LARGEST))  # as the weights are
-    vectors = {_CORRECTION: offsets, _FACTOR: splat_of(builder, doubled, _QUARTER_OF_FLOATS)}
+    vectors = {_CORRECTION: offsets, _FACTOR: splat_of(builder, doubled, _FLOATS_OF_PART)}
     for digit in reversed(range(_DIGITS)):
         for odd in range(2):
-            vectors[2 * digit + odd] = builder.trunc(parts[odd], ir.VectorType(I8, LANES))
+            vectors[2 * digit + odd] = builder.trunc(parts[odd], _BYTES_OF_HALF)
         # What is left is rounded, for the digit just taken may be negative.
-        parts = [builder.ashr(builder.add(part, constant(INTS, 128)), constant(INTS, 8)) for part in parts]
+        parts = [builder.ashr(builder.add(part, _all(_INTS_OF_HALF, 128)), _all(_INTS_OF_HALF, 8)) for part in parts]
     for which, vector in vectors.items():
         builder.store(vector, pointer(builder, to, vector.type, I64(STEP), which), align=4)
 
@@ -90,15 +95,25 @@ def products_of_digits(typingctx, words, x, stride, n_columns):
 
 def _doubled(builder: ir.IRBuilder, words: Any) -> list:
     """Twice the weights, plus the offset, as bytes: those at even places, and those at odd ones."""
-    # A permutation of 64 entries heeds 6 bits, and each weight stands there four times: two bits do not matter.
-    table = ir.Constant(_BYTES, [int(2 * x) + _OFFSET for x in E2M1_VALUES] * 4)
-    name = "llvm.x86.avx512.permvar.qi.512"
     codes = [builder.bitcast(code, _BYTES) for code in (words, builder.lshr(words, constant(INTS, 4)))]
-    return [builder.bitcast(call(builder, name, _BYTES, table, code), INTS) for code in codes]
+    return [builder.bitcast(_look_up(builder, code), INTS) for code in codes]
+
+
+def _look_up(builder: ir.IRBuilder, codes: Any) -> Any:
+    table = ir.Constant(_BYTES, [int(2 * x) + _OFFSET for x in E2M1_VALUES] * (LANES // 4))
+    if INSTRUCTION_SET == "avx2":
+        return call(builder, "llvm.x86.avx2.pshuf.b", _BYTES, table, builder.and_(codes, _all(_BYTES, 15)))
+    # A permutation of 64 entries heeds 6 bits, and each weight stands there four times: two bits do not matter.
+    return call(builder, "llvm.x86.avx512.permvar.qi.512", _BYTES, table, codes)
 
 
 def _product(builder: ir.IRBuilder, row: list, column: list) -> Any:
     """In each lane, the sum of 8 products, which takes 31 bits at most: it is rounded once."""
+    total = _sum_in_two_steps(builder, row, column) if INSTRUCTION_SET == "avx2" else _sum_at_once(builder, row, column)
+    return builder.fmul(builder.sitofp(total, FLOATS), builder.bitcast(column[_FACTOR], FLOATS))
+
+
+def _sum_at_once(builder: ir.IRBuilder, row: list, column: list) -> Any:
     sums = [constant(INTS, 0), constant(INTS, 0), column[_CORRECTION]]
     for digit in range(_DIGITS):
         for odd in range(2):
@@ -107,26 +122,45 @@ def _product(builder: ir.IRBuilder, row: list, column: list) -> Any:
     total = sums[0]
     for lower in sums[1:]:
         total = builder.add(builder.shl(total, constant(INTS, 8)), lower)
-    return builder.fmul(builder.sitofp(total, FLOATS), builder.bitcast(column[_FACTOR], FLOATS))
+    return total
+
+
+def _sum_in_two_steps(builder: ir.IRBuilder, row: list, column: list) -> Any:
+    """In 16 bits first, which have room for four products; then the first two digits together."""
+    sums = []
+    for digit, place in enumerate((256, 1, 1)):
+        products = []
+        for odd in range(2):
+            operands = (builder.bitcast(vector, _BYTES) for vector in (row[odd], column[2 * digit + odd]))
+            products.append(call(builder, "llvm.x86.avx2.pmadd.ub.sw", _SHORTS, *operands))
+        products_of_four = builder.add(*products)
+        sums.append(call(builder, "llvm.x86.avx2.pmadd.wd", INTS, products_of_four, _all(_SHORTS, place)))
+    higher = builder.shl(builder.add(sums[0], sums[1]), constant(INTS, 8))
+    return builder.add(higher, builder.add(sums[2], column[_CORRECTION]))
 
 
 def _largest(builder: ir.IRBuilder, vectors: list) -> Any:
     """The largest magnitude, if only just; or not a number, where some element is not one."""
-    bits = [builder.and_(builder.bitcast(vector, INTS), constant(INTS, 0x7FFFFFFF)) for vector in vectors]
+    bits = [builder.and_(builder.bitcast(v, _INTS_OF_HALF), _all(_INTS_OF_HALF, 0x7FFFFFFF)) for v in vectors]
     larger = builder.select(builder.icmp_unsigned(">", *bits), *bits)
-    largest = builder.bitcast(call(builder, f"llvm.vector.reduce.umax.v{LANES}i32", I32, larger), F32)
+    largest = builder.bitcast(call(builder, "llvm.vector.reduce.umax.v16i32", I32, larger), F32)
     return builder.select(builder.fcmp_unordered(">", largest, F32(_LEAST)), largest, F32(_LEAST))
 
 
 def _nearest_ints(builder: ir.IRBuilder, values: Any) -> Any:
-    all_lanes, as_usual = I16(-1), I32(4)
-    undefined = ir.Constant(INTS, ir.Undefined)
-    return call(builder, "llvm.x86.avx512.mask.cvtps2dq.512", INTS, values, undefined, all_lanes, as_usual)
+    return builder.fptosi(call(builder, "llvm.rint.v16f32", _FLOATS_OF_HALF, values), _INTS_OF_HALF)
 
 
 def _sums_of_four(builder: ir.IRBuilder, numbers: Any) -> Any:
     """The sums of lanes 0 to 3, 4 to 7 and so on."""
-    parts = [
-        builder.shuffle_vector(numbers, numbers, ir.Constant(_QUARTER, list(range(i, LANES, 4)))) for i in range(4)
-    ]
+    parts = [builder.shuffle_vector(numbers, numbers, _places(range(i, 16, 4))) for i in range(4)]
     return builder.add(builder.add(parts[0], parts[1]), builder.add(parts[2], parts[3]))
+
+
+def _all(vector: ir.VectorType, value: int) -> ir.Constant:
+    return ir.Constant(vector, [value] * vector.count)
+
+
+def _places(lanes: Iterable[int]) -> ir.Constant:
+    taken = list(lanes)
+    return ir.Constant(ir.VectorType(I32, len(taken)), taken)

@@ -1,8 +1,8 @@
 """Matrix times vector, for few vectors: weights stream from memory once, and each output is a dot product along the
 lanes.
 
-Weights are decoded for four vectors at a time, just when they meet them; those of MXFP4 as whole numbers, where the CPU
-multiplies bytes (see `digits`). Where there are more vectors, and they may be rounded to bfloat16, some rows and words
+Weights are decoded for four vectors at a time, just when they meet them; those of MXFP4 as whole numbers, where that is
+faster (see `digits`). Where there are more vectors, and they may be rounded to bfloat16, some rows and words
 of weights at a time are decoded into a buffer that stays in the L1 cache.
 """
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from gptoss_lab.ops.compile import Kernel, device, inner_loop, job_reader
 from gptoss_lab.ops.decoding import make_decode
-from gptoss_lab.ops.digits import VECTORS, products_of_digits, store_digits
+from gptoss_lab.ops.digits import PART, VECTORS, products_of_digits, store_digits
 from gptoss_lab.ops.formats import (
     BFLOAT16,
     FLOAT32,
@@ -147,7 +147,7 @@ def _spread_vectors(job, vectors, thread, n_threads):
             x, to = job.x + 4 * source * job.n_in, vectors + 4 * i * length
             if _in_pairs(job, group):
                 _pair(x, job.n_in, length, to)
-            elif BYTE_DOTS and job.format == MXFP4:
+            elif _in_digits(job, group):
                 _split(x, job.n_in, length, to)
             else:
                 _spread(x, job.n_in, job.format, to)
@@ -183,13 +183,12 @@ def _spread(x, n, format, to):
 @device
 def _split(x, n, length, to):
     """Into digits; zeros fill up the last step."""
-    quarter = STEP // 4
     for block in range(length // 32):
-        at = to + block // 4 * VECTORS * STEP + block % 4 * quarter
+        at = to + block // SCALES * VECTORS * STEP + block % SCALES * PART
         if 32 * block < n:
             store_digits(x + 4 * 32 * block, at)
         else:
-            for word in range(VECTORS * quarter // 8):
+            for word in range(VECTORS * PART // 8):
                 set_int(at + word // 2 * STEP + word % 2 * 8, 0)
 
 
@@ -215,15 +214,26 @@ def dots(thread, n_threads, address):
 
 
 @device
+def _n_vectors(job, group):
+    return get_int(job.ends + 8 * group) - get_int(job.starts + 8 * group)
+
+
+@device
 def _in_pairs(job, group):
     """Whether a group's vectors are rounded to bfloat16."""
-    return job.order == PAIRS and get_int(job.ends + 8 * group) - get_int(job.starts + 8 * group) > _FEW
+    return job.order == PAIRS and _n_vectors(job, group) > _FEW
+
+
+@device
+def _in_digits(job, group):
+    """Whether they are whole numbers: on AVX2, which takes two steps to add products up, only one by itself is."""
+    return BYTE_DOTS and job.format == MXFP4 and (INSTRUCTION_SET == "avx512" or _n_vectors(job, group) == 1)
 
 
 @device
 def _cost(job, group):
     """What one of a group's chunks costs, in the unit of reading it."""
-    n = get_int(job.ends + 8 * group) - get_int(job.starts + 8 * group)
+    n = _n_vectors(job, group)
     return n + 1 if n else 0
 
 
@@ -250,6 +260,8 @@ def _chunk(job, group, row, vectors, own):
         n, x = min(_BLOCK, end - first), vectors + 4 * first * length
         if _in_pairs(job, group):
             _sums_of_pairs(job, weights, width, scales, scale_width, ends, n_rows, x, length, n, own)
+        elif _in_digits(job, group):
+            _sums_of_digits(weights, width, scales, scale_width, ends, n_rows, x, 4 * length, n, own)
         elif job.format == MXFP4:
             _sums_mxfp4(weights, width, scales, scale_width, ends, n_rows, x, 4 * length, n, own)
         elif job.format == INT8:
@@ -322,10 +334,10 @@ _decode_mxfp4, _decode_int8, _decode_bfloat16 = (
 )
 
 
-def _make_sums(format):
-    """The sums of a chunk, for weights of one format."""
+def _make_sums(format, digits=False):
+    """The sums of a chunk, for weights of one format, and vectors in spread order or as digits."""
     load_factors = load_scales_of_int8 if format == INT8 else load_scales
-    most = 2 if format == MXFP4 and BYTE_DOTS else 4  # vectors at a time: digits fill the registers sooner
+    most = 2 if digits else 4  # vectors at a time: digits fill the registers sooner
 
     def rows_together(n_columns):
         if n_columns == 1 and format not in SCALED:
@@ -339,7 +351,7 @@ def _make_sums(format):
         @device
         def add_step(totals, weights, row_bytes, scales, scale_bytes, x, stride):
             words = load_words(weights, row_bytes, n_rows)
-            if format == MXFP4 and BYTE_DOTS:
+            if digits:
                 products = products_of_digits(words, x, stride, n_columns)
                 return add_scaled(totals, products, load_scales(scales, scale_bytes, n_rows))
             if format in SCALED:
@@ -401,6 +413,7 @@ def _make_sums(format):
 
 
 _sums_mxfp4, _sums_int8, _sums_bfloat16, _sums_float32 = map(_make_sums, (MXFP4, INT8, BFLOAT16, FLOAT32))
+_sums_of_digits = _make_sums(MXFP4, digits=True)
 
 
 @device

@@ -118,7 +118,7 @@ def load_scales(builder, address, stride, n):
     rows = []
     for i in range(n):
         raw = load_from(builder, address, ir.IntType(8 * SCALES), stride, i, align=1)
-        scales = splat_of(builder, raw if SCALES == 4 else builder.zext(raw, I32), INTS)
+        scales = builder.bitcast(splat_of(builder, raw, ir.VectorType(raw.type, STEP // SCALES)), INTS)
         rotated = call(builder, f"llvm.fshl.v{LANES}i32", INTS, scales, scales, into_exponent)
         # E8M0 0 stands for 2^-127, which an exponent field cannot say: it becomes 0.
         rows.append(builder.bitcast(builder.and_(rotated, constant(INTS, 0x7F800000)), FLOATS))

@@ -16,13 +16,14 @@ from gptoss_lab.ops import Precision, dot_kernels, panel_kernels
 from gptoss_lab.ops.dot_kernels import Dots
 from gptoss_lab.ops.formats import BFLOAT16, FLOAT32, INT8, MXFP4, PAIRS, scale_bytes
 from gptoss_lab.ops.panel_kernels import Packing, Product
-from gptoss_lab.ops.target import LANES
+from gptoss_lab.ops.target import INSTRUCTION_SET, LANES
 from gptoss_lab.ops.threads import launch, lock, scratch, threads
 
 MOST_IN_PANELS = 512
 """Vectors that go in panels together: those of one panel after another should stay in the L2 cache."""
 
-_WORTH_A_PANEL = {"float32": 0.9, "bfloat16": 0.6}  # of its lanes filled: then panels are faster than dot products
+_AT_ONCE = LANES if INSTRUCTION_SET == "avx512" else 2 * LANES  # vectors in panels whose sums fill the registers
+_WORTH_PANELS = {"float32": 0.9, "bfloat16": 0.6}  # of these: then panels are faster than dot products
 _FEW = 4  # vectors that each thread prepares for itself, sooner than all could wait for each other
 _FORMATS = {torch.float32: FLOAT32, torch.bfloat16: BFLOAT16}
 
@@ -102,8 +103,8 @@ def order_of(matrix: Matrices, precision: Precision) -> int:
 
 def number_in_panels(n: int, precision: Precision) -> int:
     """How many of n vectors should go in panels."""
-    whole, rest = divmod(n, LANES)
-    return n if rest >= _WORTH_A_PANEL[precision] * LANES else whole * LANES
+    whole, rest = divmod(n, _AT_ONCE)
+    return n if rest >= _WORTH_PANELS[precision] * _AT_ONCE else whole * _AT_ONCE
 
 
 def multiply_in_panels(matrix: Matrices, precision: Precision, x: Rows, n: int, out: Rows) -> None:

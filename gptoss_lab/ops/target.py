@@ -34,5 +34,7 @@ LANES = {"avx512": 16, "avx2": 8, "portable": 4}[INSTRUCTION_SET]
 BFLOAT16_DOTS = INSTRUCTION_SET == "avx512" and "+avx512bf16" in TARGET[2].split(",")
 """Whether there is an instruction that multiplies pairs of bfloat16 numbers and adds the products in float32."""
 
-BYTE_DOTS = INSTRUCTION_SET == "avx512" and {"+avx512vnni", "+avx512vbmi"} <= set(TARGET[2].split(","))
-"""Whether there are instructions that multiply bytes, adding four products to a 32-bit sum, and that look bytes up."""
+BYTE_DOTS = INSTRUCTION_SET == "avx2" or (
+    INSTRUCTION_SET == "avx512" and {"+avx512vnni", "+avx512vbmi"} <= set(TARGET[2].split(","))
+)
+"""Whether there are instructions that multiply bytes, adding neighbouring products, and that look bytes up."""
