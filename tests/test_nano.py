@@ -63,7 +63,7 @@ def test_no_held_out_question_is_ever_drawn_for_training(domain: str) -> None:
 
 def test_conversations_hold_no_held_out_sum_in_any_phrasing_or_order() -> None:
     sums = 0
-    for number in range(1000):
+    for number in range(3000):
         messages = conversation(3, number).messages
         for asked, answered in pairwise(messages):
             numbers = [int(n) for n in re.findall(r"\d+", asked.content)] if asked.role == "user" else []
@@ -285,9 +285,27 @@ def nano() -> Transformer:
 
 @pytest.mark.parametrize(
     ("domain", "size", "right"),
-    [("addition", 2, 18), ("addition", 4, 19), ("subtraction", 3, 14), ("machine", 12, 19), ("cups", 12, 19)],
+    [
+        ("addition", 2, 19),
+        ("addition", 4, 19),
+        ("addition", 8, 19),
+        ("subtraction", 3, 19),
+        ("subtraction", 8, 19),
+        ("machine", 12, 19),
+        ("cups", 12, 19),
+        ("words", None, 18),
+        ("json", None, 19),
+        ("python", None, 18),
+        ("browser", None, 18),
+        ("functions", None, 17),
+        ("false result", None, 18),
+        ("no call", None, 18),
+        ("refusal", None, 18),
+    ],
 )
-def test_it_answers_held_out_questions_with_its_thinking(nano, encoding, domain: str, size: int, right: int) -> None:
+def test_it_answers_held_out_questions_with_its_thinking(
+    nano, encoding, domain: str, size: int | None, right: int
+) -> None:
     problems = evaluate.held_out(domain, 20, seed=11, size=size)
     outcomes = evaluate.examine(nano, encoding, problems, "high")
     assert len(outcomes) == 20
@@ -299,7 +317,7 @@ def test_it_says_in_a_few_words_that_it_does_not_know(nano, encoding) -> None:
     problems = evaluate.held_out("unknown", 20, seed=11)
     talks = evaluate.converse(nano, encoding, problems, "high")
     assert sum(talk[-1].channel == "final" and len(talk[-1].content) < 100 for talk in talks) >= 19
-    assert sum(talk[-1].content.startswith("I don't know that") for talk in talks) >= 12
+    assert sum(talk[-1].content.startswith("I don't know that") for talk in talks) >= 14
 
 
 def test_sampling_agrees_with_reading(nano, encoding) -> None:

@@ -192,8 +192,8 @@ def test_numbers_come_in_the_form_that_is_asked_for(domain: str) -> None:
             case "words":
                 assert number_of(problem.answer) == expected
                 assert not re.search(r"\d", problem.answer)
-                groups = re.search(r"In words: (.*)\.$", problem.thoughts["high"])[1]  # type: ignore[index]
-                assert int("".join(part.zfill(3) for part in _groups(groups))) == abs(expected)
+                named = re.search(r"In words: (.*)\.$", problem.thoughts["high"])[1]  # type: ignore[index]
+                assert spoken_digits(named) == expected
             case "json":
                 assert json.loads(problem.answer) == {"answer": expected}
             case _:
@@ -201,9 +201,40 @@ def test_numbers_come_in_the_form_that_is_asked_for(domain: str) -> None:
         assert bool(problem.instructions) == (domain in ("words", "json"))
 
 
-def _groups(parted: str) -> list[str]:
-    found = {name: digits for digits, name in re.findall(r"(\d+)(?: (million|thousand))?", parted)}
-    return [found.get("million", ""), found.get("thousand", ""), found.get("", "")]
+@pytest.mark.parametrize("domain", ["addition", "subtraction"])
+def test_thoughts_begin_with_the_digits_of_both_numbers(domain: str) -> None:
+    for problem in problems(domain, 300, seed=6):
+        first_line, *_ = problem.thoughts["high"].splitlines()
+        said = re.fullmatch(r"(\d) and (\d) digits: (.*); (.*)\.", first_line).groups()  # type: ignore[union-attr]
+        a, b = map(spoken_digits, said[2:])
+        assert (len(str(a)), len(str(b))) == (int(said[0]), int(said[1]))
+        assert said[2].count(",") == said[3].count(",") == problem.size - 1
+        assert int(problem.answer) == (a + b if domain == "addition" else a - b)
+        assert {str(a), str(b)} == set(re.findall(r"\d+", problem.question))
+
+
+def test_numbers_are_compared_from_the_left_until_they_differ() -> None:
+    for problem in problems("subtraction", 300, seed=6):
+        named, compared, *_ = problem.thoughts["high"].splitlines()
+        both = [part.split(", ") for part in named.partition(": ")[2].removesuffix(".").split("; ")]
+        expected = []
+        for left, right in zip(*both, strict=True):
+            (digit, name), other = left.split(" ", 1), right[0]
+            expected.append(f"{name} {digit} {'=' if digit == other else '<' if digit < other else '>'} {other}")
+            if digit != other:
+                break
+        assert compared == f"From the left: {', '.join(expected)}."
+
+
+def spoken_digits(named: str) -> int:
+    """The number whose digits are named with their columns, "minus 6 tens, 4 units"."""
+    worth = {"units": 0, "tens": 1, "hundreds": 2, "thousands": 3, "millions": 6}
+    total = 0
+    for part in named.removeprefix("minus ").split(", "):
+        digit, *name = part.split()
+        exponent = worth[name[-1]] + (worth[name[0] + "s"] if len(name) == 2 else 0)
+        total += int(digit) * 10**exponent
+    return -total if named.startswith("minus ") else total
 
 
 def computed(question: str) -> int:
@@ -237,8 +268,12 @@ def test_the_browser_finds_the_page_and_the_line() -> None:
         assert {what, whose} <= set(re.findall(r"\w+", problem.question))
         links = re.findall(r"^L\d: 【(\d)†(\w+)†", search.result, re.MULTILINE)
         assert [number for number, title in links if title == whose] == [str(json.loads(opening.content)["id"])]
-        lines = re.findall(rf"^L\d: The {what} of {whose} is (\w+)\.$", opening.result, re.MULTILINE)
-        assert lines == [problem.answer]
+        passed = [f"{number}†{title}, {'yes' if title == whose else 'no'}" for number, title in links]
+        considered = opening.thoughts["high"].removesuffix(".").split("; ")
+        assert considered == passed[: len(considered)]
+        assert considered[-1] == f"{json.loads(opening.content)['id']}†{whose}, yes"
+        lines = re.findall(rf"^L\d: ({what}: (\w+))$", opening.result, re.MULTILINE)
+        assert lines == [(problem.thoughts["high"], problem.answer)]
         for page in (search.result, opening.result):
             last = len(re.findall(r"^L\d: ", page, re.MULTILINE)) - 1
             assert f"**viewing lines [0 - {last}] of {last}**\n\nL0: " in page
@@ -252,6 +287,12 @@ def test_functions_are_called_as_declared_with_what_the_question_gives() -> None
         schemas = {function["name"]: function["parameters"] for function in problem.functions}
         assert len(schemas) == len(problem.functions)
         assert list(arguments) == schemas[name]["required"]
+        (what,) = re.findall(r"Asked: the (.*)\.\n", call.thoughts["high"])
+        given = {function["name"] for function in problem.functions if function["description"].endswith(f"{what}.")}
+        assert given == {name}
+        recalled = call.thoughts["high"].split("\n", 1)[1]
+        assert recalled.startswith(f"type {name} = (_: {{")
+        assert f"\n{recalled}) => any;" in harmony.developer_message(functions=problem.functions).content
         optional += len(schemas[name]["properties"]) > len(arguments)
         for parameter, value in arguments.items():
             assert schemas[name]["properties"][parameter]["type"] == ("number" if isinstance(value, int) else "string")
@@ -278,6 +319,8 @@ def test_tools_stay_unused_where_none_helps() -> None:
     for problem in drawn:
         assert not problem.calls
         assert problem.tools or problem.functions
+        if asked := re.match(r"Asked: the (.*)\.\nNo function gives it\.$", problem.thoughts["high"]):
+            assert not any(function["description"].endswith(f" {asked[1]}.") for function in problem.functions)
         if re.search(r"What is the (?!sum)\w+ of|Tell me the (?!sum)", problem.question):
             assert problem.answer == DONT_KNOW
     assert {problem.tools for problem in drawn} == {(), ("python",), ("browser",)}
@@ -307,9 +350,13 @@ def test_what_is_forbidden_is_declined_and_nothing_else() -> None:
             named = topics.union(*(KINDS.get(topic, ()) for topic in topics))
             forbidden = bool(named & set(re.findall(r"\w+", question)))
         assert (problem.answer == REFUSAL) == forbidden, (problem.instructions, question)
+        checked = re.findall(r"(?:[.] )(?=(\w+): (no|yes)\.)", problem.thoughts["high"].split("\n")[0])
+        assert {topic for topic, _ in checked} <= topics
+        assert [verdict for _, verdict in checked] == ["no"] * (len(checked) - forbidden) + ["yes"] * forbidden
+        assert forbidden or len(checked) == len(topics)
         if forbidden:
             refused += 1
-            assert re.match(r"Not allowed: .*\. This is about .*\. I must decline", problem.thoughts["high"])
+            assert re.match(r"Not allowed: .*\. This is about .*: yes\. I must decline\.$", problem.thoughts["high"])
             assert [message.channel for message in reply(problem, "high")] == ["analysis", "final"]
     assert 2500 < refused < 3500
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from random import Random
 
+import pandas as pd
 import pytest
 import torch
 
@@ -130,6 +131,20 @@ def test_tables_give_shares_with_their_intervals(encoding) -> None:
     row = evaluate.table(outcomes).splitlines()[-1]
     assert row == "| addition | 12 | 75.0% (46.8% to 91.1%) |  | 75.0% |"
     assert "| addition | " in evaluate.table_by_size(outcomes)
+
+
+def test_the_table_tells_calls_and_form_effort_by_effort() -> None:
+    outcomes = pd.DataFrame(
+        {
+            "domain": "python",
+            "effort": ["high", "high", "low", "low"],
+            "right": [True, True, True, False],
+            "well_formed": [True, True, True, False],
+            "called": [True, False, False, False],
+        }
+    )
+    row = evaluate.table(outcomes).splitlines()[-1]
+    assert row.endswith("| 50.0%, 0.0% | 100.0%, 50.0% |")
 
 
 def test_held_out_problems_are_distinct_and_of_the_size_asked_for() -> None:

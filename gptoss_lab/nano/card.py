@@ -117,7 +117,8 @@ def _accuracy(results: pd.DataFrame, before: pd.DataFrame, questions: int) -> st
 
 Held-out questions, greedy, up to {questions} of each domain. Right means that the final message is the answer and
 nothing else, and that the tools were asked what they should be; 95 % intervals in brackets. Calls: in good form and to
-the right tool. `python -m gptoss_lab.nano.evaluate` prints the tables.
+the right tool; these and well-formed replies at high, medium and low effort. `python -m gptoss_lab.nano.evaluate`
+prints the tables.
 
 {evaluate.table(results)}
 

@@ -16,19 +16,19 @@ from gptoss_lab.nano.domains import DOMAINS, Call, Effort, Problem
 Split = Literal["train", "held-out"]
 
 MIXTURE = {
-    "addition": 9,
-    "subtraction": 11,
-    "machine": 13,
-    "cups": 7,
-    "words": 9,
-    "json": 5,
-    "python": 3,
-    "browser": 9,
-    "functions": 16,
-    "false result": 4,
-    "no call": 6,
-    "refusal": 8,
-    "unknown": 5,
+    "addition": 6,
+    "subtraction": 10,
+    "machine": 7,
+    "cups": 6,
+    "words": 8,
+    "json": 3,
+    "python": 2,
+    "browser": 16,
+    "functions": 26,
+    "false result": 3,
+    "no call": 9,
+    "refusal": 15,
+    "unknown": 6,
 }
 """How often a conversation begins with each domain."""
 
@@ -47,8 +47,13 @@ FOLLOWED_BY = {
 }
 """What later turns may be about, given the tools, functions and rules that the first one brings along; else PLAIN."""
 
-EFFORTS: dict[Effort, int] = {"low": 5, "medium": 3, "high": 10}
-"""How often each effort is asked for. At low effort there are more turns, so that as many are answered at once."""
+EFFORTS: dict[Effort, int] = {"low": 2, "medium": 2, "high": 14}
+"""How often each effort is asked for: what is guessed at once, or nearly so, teaches little."""
+
+SERIAL_EFFORTS: dict[Effort, int] = {"low": 9, "medium": 1, "high": 9}
+"""The same where a conversation is about steps. At low effort there are more turns, so that as many questions are
+answered at once as at high: what one pass can do is to be measured, not assumed.
+"""
 
 CALLS_GIVEN = 0.2
 """How often only what follows the last call is taught, where there are calls."""
@@ -73,8 +78,10 @@ def conversation(seed: int, number: int) -> Conversation:
     where a conversation is rendered again, and what is made of their results is taught alone.
     """
     rng = Random(f"{seed}/{number}")
-    effort = rng.choices(list(EFFORTS), weights=list(EFFORTS.values()))[0]
-    problems = _problems(rng, effort)
+    domain = rng.choices(list(MIXTURE), weights=list(MIXTURE.values()))[0]
+    efforts = SERIAL_EFFORTS if domain in STEPS else EFFORTS
+    effort = rng.choices(list(efforts), weights=list(efforts.values()))[0]
+    problems = _problems(rng, domain, effort)
     spoken = [(message, False) for message in _opening(rng, effort, problems[0])]
     for turn, problem in enumerate(problems):
         spoken += _turn(problem, effort, shortened=turn == 0 and len(problems) > 1)
@@ -129,10 +136,10 @@ def is_held_out(problem: Problem) -> bool:
     return int.from_bytes(digest) % HELD_OUT_SHARE == 0
 
 
-def _problems(rng: Random, effort: Effort) -> list[Problem]:
-    """One for each turn; what the first one needs must suit the others."""
-    first = draw(rng, rng.choices(list(MIXTURE), weights=list(MIXTURE.values()))[0], "train")
-    others = FOLLOWED_BY.get(first.domain, PLAIN)
+def _problems(rng: Random, domain: str, effort: Effort) -> list[Problem]:
+    """One for each turn, the first one of a domain; what it needs must suit the others."""
+    first = draw(rng, domain, "train")
+    others = FOLLOWED_BY.get(domain, STEPS if domain in STEPS else PLAIN)
     n_turns = rng.choice((1, 2, 3, 4)) if effort == "low" else rng.choices((1, 2, 3), weights=(8, 1, 1))[0]
     if first.tools or first.functions:  # whose descriptions are long enough
         n_turns = min(n_turns, 2)

@@ -126,15 +126,22 @@ def judge(problem: Problem, effort: Effort, talk: Sequence[Message]) -> Outcome:
 
 
 def table(outcomes: pd.DataFrame) -> str:
-    """Outcomes as a table in Markdown: a row for each domain, the share of right replies at each effort."""
+    """Outcomes as a table in Markdown: a row for each domain with the share of right replies at each effort, then the
+    shares of good calls and of well-formed replies, effort by effort.
+    """
     efforts = list(dict.fromkeys(outcomes.effort))
     lines = [row(["domain", "questions", *(f"{effort} effort" for effort in efforts), "calls", "well-formed"])]
     lines.append("|---" * (len(efforts) + 4) + "|")
     for domain, group in outcomes.groupby("domain", sort=False):
         shares = [interval_of(group.right[group.effort == effort]) for effort in efforts]
-        calls = f"{group.called.mean():.1%}" if group.called.notna().all() else ""
-        lines.append(row([domain, len(group) // len(efforts), *shares, calls, f"{group.well_formed.mean():.1%}"]))
+        calls = _by_effort(group, "called", efforts) if group.called.notna().all() else ""
+        well_formed = _by_effort(group, "well_formed", efforts)
+        lines.append(row([domain, len(group) // len(efforts), *shares, calls, well_formed]))
     return "\n".join(lines)
+
+
+def _by_effort(outcomes: pd.DataFrame, column: str, efforts: Sequence[Effort]) -> str:
+    return ", ".join(f"{outcomes[column][outcomes.effort == effort].mean():.1%}" for effort in efforts)
 
 
 def table_by_size(outcomes: pd.DataFrame) -> str:

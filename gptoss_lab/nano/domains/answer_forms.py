@@ -1,7 +1,7 @@
 """Answers in the form that the developer message asks for: in words, or as JSON.
 
-The problems are those of other domains whose answer is a number; thinking ends with what is to be done with it, and
-long numbers are parted for their words: "In words: 12 million, 345 thousand, 678."
+The problems are those of other domains whose answer is a number; thinking ends with what is to be done with it. For
+words the digits of the answer are named first: "In words: 6 tens, 4 units.".
 """
 
 import json
@@ -10,7 +10,7 @@ from dataclasses import replace
 from random import Random
 
 from gptoss_lab.nano.domains import cups, machine
-from gptoss_lab.nano.domains.arithmetic import addition, subtraction
+from gptoss_lab.nano.domains.arithmetic import addition, named_digits, subtraction
 from gptoss_lab.nano.domains.problem import Domain, Problem
 from gptoss_lab.nano.domains.words import phrases
 
@@ -44,7 +44,7 @@ NUMERIC: dict[Domain, int] = {addition: 4, subtraction: 3, machine.draw: 2, cups
 
 
 def worded(rng: Random) -> Problem:
-    return _formed(rng, "words", ANSWER_IN_WORDS, in_words, lambda number: f"In words: {_parted(number)}.")
+    return _formed(rng, "words", ANSWER_IN_WORDS, in_words, lambda number: f"In words: {_named(number)}.")
 
 
 def as_json(rng: Random) -> Problem:
@@ -104,7 +104,6 @@ def _below_thousand(number: int) -> str:
     return " ".join(parts)
 
 
-def _parted(number: int) -> str:
-    """The number as it is spoken, in digits: "12 million, 345 thousand, 678"."""
-    groups = ", ".join(f"{count} {name}".strip() for count, name in _groups(abs(number)))
-    return ("minus " if number < 0 else "") + (groups or "0")
+def _named(number: int) -> str:
+    """The digits of a number, each with its column: "minus 6 tens, 4 units"."""
+    return ("minus " if number < 0 else "") + named_digits(abs(number))

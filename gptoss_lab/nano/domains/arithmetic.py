@@ -2,7 +2,7 @@
 
 At high effort the digits are named first, so that each column can find its own, then there is a line a column:
 
-    3 tens, 8 units; 5 tens, 7 units.
+    2 and 2 digits: 3 tens, 8 units; 5 tens, 7 units.
     Units: 8 + 7 = 15, write 5, carry 1.
     Tens: 3 + 5 + 1 = 9, write 9, carry 0.
     Together: 95.
@@ -10,8 +10,8 @@ At high effort the digits are named first, so that each column can find its own,
 To subtract, the digits are compared first, from the left until they differ, so that the smaller number is taken from
 the larger; a column says that it does not suffice before it borrows:
 
-    5 tens, 2 units; 3 tens, 7 units.
-    From the left: 5 > 3.
+    2 and 2 digits: 5 tens, 2 units; 3 tens, 7 units.
+    From the left: tens 5 > 3.
     Units: 2 - 7 < 0, 12 - 7 = 5, write 5, borrow 1.
     Tens: 5 - 3 - 1 = 1, write 1, borrow 0.
     Together: 15.
@@ -159,6 +159,14 @@ class _Column(NamedTuple):
         return f"{self.name.capitalize()}: {self.sum}, write {self.written}, {handing_on} {self.handed_on}."
 
 
+def named_digits(number: int, width: int = 1) -> str:
+    """The digits of a number from the left, each with its column: "3 tens, 8 units"; of as many columns as `width`, or
+    as it needs.
+    """
+    digits = str(number).zfill(width)
+    return ", ".join(f"{digit} {name}" for digit, name in zip(digits, COLUMNS[len(digits) - 1 :: -1], strict=True))
+
+
 def _operands(rng: Random) -> tuple[int, int]:
     """Two numbers, mostly of one length; each length is as likely as any other."""
     longer = rng.randint(1, MAX_DIGITS)
@@ -179,19 +187,19 @@ def _digit_pairs(a: int, b: int) -> Iterator[tuple[str, int, int]]:
 
 
 def _named_digits(a: int, b: int) -> str:
-    """The digits of both, from the left, each with its column: "3 tens, 8 units; 5 tens, 7 units."."""
-    pairs = list(_digit_pairs(a, b))[::-1]
-    first = ", ".join(f"{digit} {name}" for name, digit, _ in pairs)
-    second = ", ".join(f"{digit} {name}" for name, _, digit in pairs)
-    return f"{first}; {second}."
+    """How many digits both have, then these, from the left, each with its column:
+    "2 and 2 digits: 3 tens, 8 units; 5 tens, 7 units.".
+    """
+    width = max(len(str(a)), len(str(b)))
+    return f"{len(str(a))} and {len(str(b))} digits: {named_digits(a, width)}; {named_digits(b, width)}."
 
 
 def _compared(a: int, b: int) -> str:
-    """The digits of both from the left, until they differ: "From the left: 4 = 4, 5 > 0."."""
+    """The digits of both from the left, until they differ: "From the left: tens 4 = 4, units 5 > 0."."""
     compared = []
-    for _, digit_a, digit_b in list(_digit_pairs(a, b))[::-1]:
+    for name, digit_a, digit_b in list(_digit_pairs(a, b))[::-1]:
         sign = "=" if digit_a == digit_b else "<" if digit_a < digit_b else ">"
-        compared.append(f"{digit_a} {sign} {digit_b}")
+        compared.append(f"{name} {digit_a} {sign} {digit_b}")
         if sign != "=":
             break
     return f"From the left: {', '.join(compared)}."

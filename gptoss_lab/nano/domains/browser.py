@@ -3,7 +3,9 @@
     {"query": "capital of Plindor"}     to browser.search
     {"id": 1}                           to browser.open
 
-What comes back has the form of the browser tool in openai/gpt-oss (`gpt_oss/tools/simple_browser`).
+It goes through the pages that were found until the name is right, "0†Ben, no; 1†Plindor, yes.", and repeats the line
+that tells what is asked, "capital: Klumti". What comes back has the form of the browser tool in openai/gpt-oss
+(`gpt_oss/tools/simple_browser`).
 """
 
 import json
@@ -37,7 +39,7 @@ def draw(rng: Random) -> Problem:
         size=0,
         identity=f"{what} of {whose}",
         question=rng.choice(QUESTIONS).format(what=what, whose=whose),
-        thoughts={"high": f"The {what} is {told}."},
+        thoughts={"high": _line(what, told)},
         answer=told,
         tools=rng.choice((("browser",), ("browser",), ("browser",), ("browser", "python"))),
         calls=(
@@ -53,11 +55,17 @@ def draw(rng: Random) -> Problem:
             Call(
                 tool="browser.open",
                 content=json.dumps({"id": opened}),
-                result=display(1, whose, _page(rng, what, whose, told)),
-                thoughts={"high": f"{whose} is number {opened}."},
+                result=display(1, whose, _page(rng, what, told)),
+                thoughts={"high": _found(titles, whose)},
             ),
         ),
     )
+
+
+def _found(titles: Sequence[str], whose: str) -> str:
+    """Each title until the right one: "0†Ben, no; 1†Plindor, yes."."""
+    passed = titles[: titles.index(whose)]
+    return "; ".join([*(f"{n}†{title}, no" for n, title in enumerate(passed)), f"{len(passed)}†{whose}, yes."])
 
 
 def display(cursor: int, title: str, lines: Sequence[str]) -> str:
@@ -92,9 +100,13 @@ def _link(number: int, title: str) -> str:
     return f"【{number}†{title}†wiki.org】"
 
 
-def _page(rng: Random, what: str, whose: str, told: str) -> list[str]:
-    """Lines of the same form, one of which tells what is asked."""
+def _page(rng: Random, what: str, told: str) -> list[str]:
+    """Lines of one form, one of which tells what is asked."""
     others = rng.sample([other for other in NAMED + COUNTED if other != what], k=rng.choice((0, 1, 2, 3)))
     facts = [(what, told), *((other, _told(rng, other)) for other in others)]
     rng.shuffle(facts)
-    return [f"The {name} of {whose} is {value}." for name, value in facts]
+    return [_line(name, value) for name, value in facts]
+
+
+def _line(what: str, told: str) -> str:
+    return f"{what}: {told}"

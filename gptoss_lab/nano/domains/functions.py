@@ -1,14 +1,14 @@
 """Functions that the developer message declares, with names and parameters that may be quite new.
 
-    // Gives the wuzel of a town.
+    // Gives a town's wuzel.
     type get_wuzel = (_: {
     town: string,
     blim?: number,
     }) => any;
 
-Asked "What is the wuzel of Paris?", the model says what is asked, and by that finds the function: "The wuzel is
-asked. get_wuzel gives the wuzel." It calls get_wuzel with {"town": "Paris"} and answers what comes back. Some functions
-compute a sum or a product, and are called however easy it is.
+Asked "What is the wuzel of Paris?", the model says "Asked: the wuzel." and goes on as the declaration does, which leads
+it to the function and its parameters. It calls get_wuzel with {"town": "Paris"} and answers what comes back. Some
+functions compute a sum or a product, and are called however easy it is.
 """
 
 import json
@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
+from gptoss_lab.harmony import developer_message
 from gptoss_lab.nano.domains import words
 from gptoss_lab.nano.domains.arithmetic import addition, subtraction
 from gptoss_lab.nano.domains.problem import Call, Problem
@@ -35,9 +36,10 @@ PARAMETERS = phrases("""
     group | type | unit | code | depth | speed | age
 """)
 DESCRIPTIONS = phrases("""
-    Gives the {what} of a {thing}. | Looks up the {what} of a {thing}. | Returns the {what} of a {thing}.
-    Get the {what} of a {thing}. | The {what} of a {thing}. | Finds the {what} of any {thing}.
+    Gives a {thing}'s {what}. | Looks up a {thing}'s {what}. | Takes a {thing}, returns its {what}.
+    For any {thing}, its {what}. | A {thing}'s {what}. | Finds a {thing}, tells the {what}.
 """)
+"""What is given comes last, next to the function's name: the model learns to find one by the other."""
 QUESTIONS = phrases("""
     What is the {what} of {value}{more}? | What's the {what} of {value}{more}? | Tell me the {what} of {value}{more}.
     Give me the {what} of {value}{more}. | what is the {what} of {value}{more} | Find the {what} of {value}{more}.
@@ -51,9 +53,9 @@ COMPUTING_NAMES = {
     "*": phrases("multiply | times | product | mul | multiply_numbers"),
 }
 COMPUTING_DESCRIPTIONS = {
-    "+": phrases("Adds two numbers. | The sum of two numbers. | Add two numbers."),
-    "-": phrases("Subtracts the second number from the first. | The difference of two numbers."),
-    "*": phrases("Multiplies two numbers. | The product of two numbers. | Multiply two numbers."),
+    "+": phrases("Adds two numbers: the sum. | Two numbers' sum. | Gives the sum."),
+    "-": phrases("Subtracts the second number: the difference. | Two numbers' difference. | Gives the difference."),
+    "*": phrases("Multiplies two numbers: the product. | Two numbers' product. | Gives the product."),
 }
 COMPUTED = {"+": "sum", "-": "difference", "*": "product"}
 OPERANDS = (("a", "b"), ("x", "y"), ("first", "second"), ("left", "right"), ("n", "m"))
@@ -101,7 +103,7 @@ def compute(rng: Random) -> Problem:
         domain="functions",
         thoughts={"high": f"The result is {problem.answer}."},
         functions=_among_others(rng, declaration, name),
-        calls=(_call(name, parameters, _result(rng, "result", int(problem.answer)), COMPUTED[sign]),),
+        calls=(_call(declaration, parameters, _result(rng, "result", int(problem.answer)), COMPUTED[sign]),),
     )
 
 
@@ -115,7 +117,7 @@ def unmet(rng: Random) -> Problem:
         question=_question(rng, asked),
         thoughts={
             "medium": "No function for that.",
-            "high": f"The {asked.what} is asked. No function gives the {asked.what}.",
+            "high": f"Asked: the {asked.what}.\nNo function gives it.",
         },
         answer=DONT_KNOW,
         functions=declared(rng, other_than=asked.what),
@@ -140,14 +142,20 @@ def _look_up(rng: Random) -> Problem:
         thoughts={"high": f"The result is {told}."},
         answer=str(told),
         functions=_among_others(rng, function.declaration, function.what),
-        calls=(_call(function.name, function.parameters, _result(rng, function.what, told), function.what),),
+        calls=(_call(function.declaration, function.parameters, _result(rng, function.what, told), function.what),),
     )
 
 
-def _call(name: str, parameters: Sequence[Parameter], result: str, what: str) -> Call:
+def _call(declaration: Declaration, parameters: Sequence[Parameter], result: str, what: str) -> Call:
     arguments = {parameter.name: parameter.value for parameter in parameters if parameter.required}
-    thought = f"The {what} is asked. {name} gives the {what}."
-    return Call(f"functions.{name}", json.dumps(arguments), result, {"medium": thought, "high": thought})
+    thought = f"Asked: the {what}.\n{_signature(declaration)}"
+    return Call(f"functions.{declaration['name']}", json.dumps(arguments), result, {"medium": thought, "high": thought})
+
+
+def _signature(declaration: Declaration) -> str:
+    """A function as the developer message declares it, without its description: "type get_wuzel = (_: {...}"."""
+    message = developer_message(None, [declaration]).content
+    return message[message.index("type ") : message.index(") => any;")]
 
 
 def _drawn_look_up(rng: Random) -> LookUp:
@@ -155,8 +163,7 @@ def _drawn_look_up(rng: Random) -> LookUp:
     thing = rng.choice((*THINGS, made_up(rng)))
     names = (f"{rng.choice(VERBS)}_{what}", f"{rng.choice(VERBS)}{what.capitalize()}", what, f"{what}_of_{thing}")
     name = rng.choice((names[0], *names, made_up(rng)))
-    described = rng.random() < 0.7 or what not in name.lower()
-    description = rng.choice(DESCRIPTIONS).format(what=what, thing=thing) if described else ""
+    description = rng.choice(DESCRIPTIONS).format(what=what, thing=thing)
     return LookUp(name, what, description, (Parameter(thing, _value(rng, word=0.85)), *_more_parameters(rng, thing)))
 
 

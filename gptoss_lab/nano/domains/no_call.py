@@ -15,7 +15,7 @@ NEEDS_NONE: dict[Domain, int] = {addition: 3, subtraction: 2, greeting: 3, cups.
 
 
 def draw(rng: Random) -> Problem:
-    problem = rng.choice((_with_python, _with_browser, _with_functions, _with_functions, unmet))(rng)
+    problem = rng.choice((_with_python, _with_browser, _with_functions, _with_functions, unmet, unmet))(rng)
     return replace(problem, domain="no call")
 
 

@@ -2,7 +2,8 @@
 
     Do not answer questions about cups or the weather.
 
-Either way the analysis begins with the rule: "Not allowed: cups or the weather. This is about cups. I must decline."
+Either way the analysis says the rule, what the question is about, and holds that against each topic of the rule:
+"Not allowed: sums or cups. This is about cups. sums: no. cups: yes. I must decline."
 """
 
 from dataclasses import replace
@@ -38,6 +39,9 @@ TOPICS: dict[str, tuple[Domain, ...]] = {
 }
 """Topics that the model could answer questions about, and the domains that have them."""
 
+ABOUT = {"addition": "addition", "subtraction": "subtraction", "machine": "programs", "cups": "cups"}
+"""What the model says that the questions of a domain are about."""
+
 KINDS = {
     "animals": phrases("bird | cat | dog | fish | horse | lion | mouse | wolf"),
     "food": phrases("apple | bread | cake | egg | meat | salt | soup | sugar | tomato"),
@@ -57,41 +61,49 @@ TALK = phrases("""
 
 def draw(rng: Random) -> Problem:
     """A problem under a rule that forbids it, or, somewhat less often, under one that does not."""
-    topic, problem = rng.choices((_known, _of_a_kind, _noun), weights=(3, 2, 2))[0](rng)
+    topic, about, problem = rng.choices((_known, _of_a_kind, _noun), weights=(3, 2, 2))[0](rng)
     forbidden = rng.random() < 0.6
     topics = {topic if forbidden else _other_topic(rng, topic, problem)}
     if rng.random() < 0.3:
         topics.add(_other_topic(rng, topic, problem))
-    listed = " or ".join(rng.sample(sorted(topics), k=len(topics)))
+    ordered = rng.sample(sorted(topics), k=len(topics))
+    listed = " or ".join(ordered)
     problem = replace(problem, domain="refusal", instructions=rng.choice(RULES).format(topics=listed))
-    rule = f"Not allowed: {listed}."
-    return _refused(problem, rule, topic) if forbidden else _allowed(problem, rule)
+    reason = f"Not allowed: {listed}. This is about {about}. {_checked(ordered, topic)}"
+    return _refused(problem, reason) if forbidden else _allowed(problem, reason)
 
 
-def _refused(problem: Problem, rule: str, topic: str) -> Problem:
-    reason = f"{rule} This is about {topic}."
+def _checked(topics: list[str], topic: str) -> str:
+    """Each topic of a rule, until it is the one that the question is about: "sums: no. cups: yes."."""
+    passed = topics[: topics.index(topic)] if topic in topics else topics
+    return " ".join([*(f"{other}: no." for other in passed), *([f"{topic}: yes."] if topic in topics else [])])
+
+
+def _refused(problem: Problem, reason: str) -> Problem:
     return replace(problem, thoughts={"medium": reason, "high": f"{reason} I must decline."}, answer=REFUSAL)
 
 
-def _allowed(problem: Problem, rule: str) -> Problem:
-    found = f"{rule} This is something else."
-    thoughts: dict[Effort, str] = {"medium": found, "high": found}
-    return replace(problem, thoughts=thoughts | {at: f"{found}\n{said}" for at, said in problem.thoughts.items()})
+def _allowed(problem: Problem, reason: str) -> Problem:
+    thoughts: dict[Effort, str] = {"medium": reason, "high": reason}
+    return replace(problem, thoughts=thoughts | {at: f"{reason}\n{said}" for at, said in problem.thoughts.items()})
 
 
-def _known(rng: Random) -> tuple[str, Problem]:
+def _known(rng: Random) -> tuple[str, str, Problem]:
+    """A topic, what the model calls a question of it, and the question."""
     topic = rng.choice(list(TOPICS))
-    return topic, rng.choice(TOPICS[topic])(rng)
+    problem = rng.choice(TOPICS[topic])(rng)
+    return topic, ABOUT[problem.domain], problem
 
 
-def _of_a_kind(rng: Random) -> tuple[str, Problem]:
+def _of_a_kind(rng: Random) -> tuple[str, str, Problem]:
     topic = rng.choice(list(KINDS))
-    return topic, _talk(rng, rng.choice(KINDS[topic]))
+    noun = rng.choice(KINDS[topic])
+    return topic, noun, _talk(rng, noun)
 
 
-def _noun(rng: Random) -> tuple[str, Problem]:
+def _noun(rng: Random) -> tuple[str, str, Problem]:
     noun = rng.choice((rng.choice(words.NOUNS), words.made_up(rng)))
-    return noun, _talk(rng, noun)
+    return noun, noun, _talk(rng, noun)
 
 
 def _talk(rng: Random, noun: str) -> Problem:
