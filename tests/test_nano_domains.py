@@ -526,6 +526,17 @@ def test_every_domain_has_its_share_and_its_followers_need_nothing() -> None:
         assert set(others) <= {"addition", "subtraction", *SERIAL, first}
 
 
+def test_steps_are_followed_at_once_as_often_as_with_an_analysis() -> None:
+    counts = dict.fromkeys(EFFORTS, 0)
+    for number in range(3000):
+        talk = conversation(5, number)
+        effort = re.search(r"Reasoning: (\w+)", talk.messages[0].content)[1]  # type: ignore[index]
+        for asked, message in enumerate(talk.messages):
+            about_steps = message.role == "user" and ("Start with" in message.content or "ball" in message.content)
+            counts[effort] += about_steps and not talk.taught.isdisjoint({asked + 1, asked + 2})
+    assert 0.8 < counts["low"] / counts["high"] < 1.25
+
+
 def test_examples_can_be_looked_at(capsys) -> None:
     show.main(["functions", "-n", "1", "--effort", "low", "--held-out"])
     shown = capsys.readouterr().out

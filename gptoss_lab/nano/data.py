@@ -36,6 +36,8 @@ SUMS = ("addition", "subtraction")
 STEPS = ("machine", "cups")
 PLAIN = (*SUMS, *STEPS, "unknown")
 FOLLOWED_BY = {
+    "machine": STEPS,
+    "cups": STEPS,
     "words": ("words",),
     "json": ("json",),
     "python": (*SUMS, *STEPS),
@@ -139,7 +141,7 @@ def is_held_out(problem: Problem) -> bool:
 def _problems(rng: Random, domain: str, effort: Effort) -> list[Problem]:
     """One for each turn, the first one of a domain; what it needs must suit the others."""
     first = draw(rng, domain, "train")
-    others = FOLLOWED_BY.get(domain, STEPS if domain in STEPS else PLAIN)
+    others = FOLLOWED_BY.get(domain, PLAIN)
     n_turns = rng.choice((1, 2, 3, 4)) if effort == "low" else rng.choices((1, 2, 3), weights=(8, 1, 1))[0]
     if first.tools or first.functions:  # whose descriptions are long enough
         n_turns = min(n_turns, 2)
