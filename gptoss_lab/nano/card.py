@@ -215,8 +215,10 @@ LIMITS = f"""## Limits
 
 It knows numbers of up to {MAX_DIGITS} digits, and nothing of the world. Its analysis was written by a generator,
 not discovered by reinforcement: what it shows of reasoning holds for this model. Conversations longer than a few
-hundred tokens, other languages and questions of other forms were seen little or never. Spelling, word problems,
-stories, a second language and Python expressions were not taught."""
+hundred tokens, other languages and questions of other forms were seen little or never. It finds a function by a
+description that ends with what is given ("Gives a town's mayor."), and a fact on a page by a line such as "mayor: Ada":
+other wordings of these are not taught. Spelling, word problems, stories, a second language and Python expressions are
+not taught either."""
 
 
 def main(arguments: list[str] | None = None) -> None:
