@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -420,6 +421,27 @@ def test_a_bar_shows_only_while_something_is_compiled(empty_cache: Path, capfd: 
     compile.Kernel(_nothing)
     numba_ops.prepare()
     assert capfd.readouterr().err == ""
+
+
+def test_another_process_compiles_the_last_kernels_and_ends(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    helpers = []
+
+    class Popen(subprocess.Popen):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options)
+            helpers.append(self)
+
+    monkeypatch.setattr(subprocess, "Popen", Popen)
+    with compile._helper():
+        deadline = time.monotonic() + 60
+        while not list(empty_cache.glob("kernels-*/**/steps.*.nbi")) and time.monotonic() < deadline:
+            time.sleep(0.1)
+    assert list(empty_cache.glob("kernels-*/**/steps.*.nbi"))
+    assert [helper.poll() is not None for helper in helpers] == [True]
+
+    monkeypatch.setattr(numba.config, "NUMBA_DEFAULT_NUM_THREADS", 1)
+    with compile._helper():
+        assert len(helpers) == 1, "one core has enough to do"
 
 
 def test_a_folder_that_cannot_be_written_costs_the_cache_and_one_warning(empty_cache: Path) -> None:

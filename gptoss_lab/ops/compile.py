@@ -11,6 +11,8 @@ file that holds a kernel.
 import hashlib
 import os
 import struct
+import subprocess
+import sys
 import tempfile
 import threading
 import warnings
@@ -100,16 +102,52 @@ def packer(job: type) -> struct.Struct:
 
 
 def prepare(progress: bool = True) -> None:
-    """Makes every kernel ready: loads it from the cache, or compiles it. A progress bar shows only while something is
-    compiled.
+    """Makes every kernel ready: loads it from the cache, or compiles it. While something is compiled, another process
+    helps, and a progress bar shows.
     """
     waiting: Iterable = [one for one in _compilable if "run" not in vars(one)]
-    if progress and not _cached(len(_compilable)):
+    if _cached(len(_compilable)):
+        _make_ready(waiting)
+        return
+    if progress:
         from tqdm.auto import tqdm
 
         waiting = tqdm(waiting, desc="Compiling kernels (once on this machine)", leave=False)
-    for one in waiting:
-        one.run  # noqa: B018
+    with _helper():
+        _make_ready(waiting)
+
+
+def prepare_backwards() -> None:
+    """What the other process does: the same, from the last kernel on. What one of the two has put into the cache, the
+    other finds there.
+    """
+    _make_ready(reversed(_compilable))
+
+
+def _make_ready(kernels: Iterable["Kernel | ParallelLoop"]) -> None:
+    for kernel in kernels:
+        kernel.run  # noqa: B018
+
+
+@contextmanager
+def _helper() -> Iterator[None]:
+    """Another process that compiles, where there is a core for it; it ends with this context."""
+    if not sys.executable or cache_folder() is None or numba.config.NUMBA_DEFAULT_NUM_THREADS < 2:
+        yield
+        return
+    helper = subprocess.Popen(
+        # -P and the path: it finds modules where this process does.
+        [sys.executable, "-P", "-c", "from gptoss_lab.ops import compile, numba_ops; compile.prepare_backwards()"],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield
+    finally:
+        helper.kill()
+        helper.wait()
 
 
 @cache

@@ -60,6 +60,7 @@ _BLOCK = 16  # vectors that are
 _ROWS = 2  # rows whose sums are in registers together
 _ROWS_OF_FOUR = 4 if INSTRUCTION_SET == "avx512" else 2  # the same for four vectors, which thus leave the L2 cache less
 _FEW = 4  # vectors that are not worth rounding
+_ALWAYS_IN_DIGITS = BYTE_DOTS and INSTRUCTION_SET == "avx512"
 _AHEAD = 6144  # bytes ahead, for each row read together, memory is asked for; much later or sooner is slower
 
 _ROWS_DECODED = 4  # rows that are decoded together, and whose sums are in registers together, for four vectors
@@ -227,7 +228,7 @@ def _in_pairs(job, group):
 @device
 def _in_digits(job, group):
     """Whether they are whole numbers: on AVX2, which takes two steps to add products up, only one by itself is."""
-    return BYTE_DOTS and job.format == MXFP4 and (INSTRUCTION_SET == "avx512" or _n_vectors(job, group) == 1)
+    return BYTE_DOTS and job.format == MXFP4 and (_ALWAYS_IN_DIGITS or _n_vectors(job, group) == 1)
 
 
 @device
@@ -263,7 +264,7 @@ def _chunk(job, group, row, vectors, own):
         elif _in_digits(job, group):
             _sums_of_digits(weights, width, scales, scale_width, ends, n_rows, x, 4 * length, n, own)
         elif job.format == MXFP4:
-            _sums_mxfp4(weights, width, scales, scale_width, ends, n_rows, x, 4 * length, n, own)
+            _sums_of_floats(weights, width, scales, scale_width, ends, n_rows, x, 4 * length, n, own)
         elif job.format == INT8:
             _sums_int8(weights, width, scales, scale_width, ends, n_rows, x, 4 * length, n, own)
         elif job.format == BFLOAT16:
@@ -384,7 +385,8 @@ def _make_sums(format, digits=False):
 
         return tile
 
-    one, two, four = make_tile(1), make_tile(2), make_tile(4)
+    one, two = make_tile(1), make_tile(2)
+    four = make_tile(most) if most == 4 else two  # which is then never called
     for_one, for_two, for_four = rows_together(1), rows_together(2), rows_together(4)
 
     @device
@@ -412,8 +414,14 @@ def _make_sums(format, digits=False):
     return sums_of
 
 
-_sums_mxfp4, _sums_int8, _sums_bfloat16, _sums_float32 = map(_make_sums, (MXFP4, INT8, BFLOAT16, FLOAT32))
-_sums_of_digits = _make_sums(MXFP4, digits=True)
+@device
+def _no_sums(weights, row_bytes, scales, scale_bytes, ends, n_rows, x, stride, n, sums):
+    """Stands for what is never called on this CPU, and so need not be compiled."""
+
+
+_sums_int8, _sums_bfloat16, _sums_float32 = map(_make_sums, (INT8, BFLOAT16, FLOAT32))
+_sums_of_digits = _make_sums(MXFP4, digits=True) if BYTE_DOTS else _no_sums
+_sums_of_floats = _no_sums if _ALWAYS_IN_DIGITS else _make_sums(MXFP4)
 
 
 @device
