@@ -213,9 +213,17 @@ def test_llama_cpp_stands_still_between_its_tests(tmp_path: Path) -> None:
     first = next(tests)
     time.sleep(1)
     assert next(tests).tok_s - first.tok_s > 1
-    assert psutil.Process(first.n_prompt).status() == psutil.STATUS_STOPPED
+    assert _stops(psutil.Process(first.n_prompt))
     tests.close()
     assert not psutil.pid_exists(first.n_prompt)
+
+
+def _stops(process: psutil.Process) -> bool:
+    """Whether it stands still within some seconds: a signal takes a moment to reach a process that is running."""
+    deadline = time.monotonic() + 10
+    while process.status() != psutil.STATUS_STOPPED and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return process.status() == psutil.STATUS_STOPPED
 
 
 def test_a_program_without_a_model_is_refused(capsys) -> None:
