@@ -432,6 +432,7 @@ def test_another_process_compiles_the_last_kernels_and_ends(empty_cache: Path, m
             helpers.append(self)
 
     monkeypatch.setattr(subprocess, "Popen", Popen)
+    monkeypatch.setattr(numba.config, "NUMBA_DEFAULT_NUM_THREADS", 2)
     with compile._helper():
         deadline = time.monotonic() + 60
         while not list(empty_cache.glob("kernels-*/**/steps.*.nbi")) and time.monotonic() < deadline:
