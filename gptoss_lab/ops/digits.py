@@ -1,8 +1,8 @@
 """Vectors as whole numbers of three digits, for weights of MXFP4: each weight is looked up once, as a byte, and an
 instruction multiplies four times as many as in float32. For CPUs with BYTE_DOTS (see `target`).
 
-Each block of 32 elements has a factor of its own, so that its largest comes near 2^23: as exact, next to that, as
-float32. Twice a weight is a whole number from -12 to 12, and sums of whole numbers are exact.
+Each block of 32 elements has a factor of its own, so that its largest comes near 2^23 (on AVX2, 2^22): as exact, next
+to that, as float32, or nearly so. Twice a weight is a whole number from -12 to 12, and sums of whole numbers are exact.
 """
 
 from collections.abc import Iterable
@@ -43,7 +43,8 @@ PART = 16
 """Bytes of a vector that belong to one block."""
 _DIGITS, _CORRECTION, _FACTOR = 3, 6, 7
 
-_LARGEST = 0x7F7F00  # three digits reach a little further
+_BITS = (7, 8) if INSTRUCTION_SET == "avx2" else (8, 8)  # what the second and the third digit take; the first, 8
+_LARGEST = ((127 << _BITS[0]) + (1 << _BITS[0] - 1) - 1) << _BITS[1]  # three digits reach a little further
 _LEAST = 1e-30  # what is smaller counts as this, when a factor is chosen
 _OFFSET = 12  # makes twice a weight a number without a sign
 
@@ -68,9 +69,8 @@ def store_digits(builder, x, to):
     vectors = {_CORRECTION: offsets, _FACTOR: splat_of(builder, doubled, _FLOATS_OF_PART)}
     for digit in reversed(range(_DIGITS)):
         for odd in range(2):
-            vectors[2 * digit + odd] = builder.trunc(parts[odd], _BYTES_OF_HALF)
-        # What is left is rounded, for the digit just taken may be negative.
-        parts = [builder.ashr(builder.add(part, _all(_INTS_OF_HALF, 128)), _all(_INTS_OF_HALF, 8)) for part in parts]
+            rest, last = _last_digit(builder, parts[odd], _BITS[digit - 1]) if digit else (None, parts[odd])
+            vectors[2 * digit + odd], parts[odd] = builder.trunc(last, _BYTES_OF_HALF), rest
     for which, vector in vectors.items():
         builder.store(vector, pointer(builder, to, vector.type, I64(STEP), which), align=4)
 
@@ -126,17 +126,23 @@ def _sum_at_once(builder: ir.IRBuilder, row: list, column: list) -> Any:
 
 
 def _sum_in_two_steps(builder: ir.IRBuilder, row: list, column: list) -> Any:
-    """In 16 bits first, which have room for four products; then the first two digits together."""
+    """In 16 bits first, which have room for four products; then each digit in its place."""
     sums = []
-    for digit, place in enumerate((256, 1, 1)):
+    for digit, place in enumerate((-(2**15), 2**8, 1)):  # 2^15 itself takes more than 16 bits
         products = []
         for odd in range(2):
             operands = (builder.bitcast(vector, _BYTES) for vector in (row[odd], column[2 * digit + odd]))
             products.append(call(builder, "llvm.x86.avx2.pmadd.ub.sw", _SHORTS, *operands))
         products_of_four = builder.add(*products)
         sums.append(call(builder, "llvm.x86.avx2.pmadd.wd", INTS, products_of_four, _all(_SHORTS, place)))
-    higher = builder.shl(builder.add(sums[0], sums[1]), constant(INTS, 8))
-    return builder.add(higher, builder.add(sums[2], column[_CORRECTION]))
+    return builder.sub(builder.add(builder.add(sums[1], sums[2]), column[_CORRECTION]), sums[0])
+
+
+def _last_digit(builder: ir.IRBuilder, numbers: Any, bits: int) -> tuple[Any, Any]:
+    """Numbers without their lowest bits, to the nearest, and what is left: a digit that may be negative."""
+    half, shift = _all(_INTS_OF_HALF, 1 << bits - 1), _all(_INTS_OF_HALF, bits)
+    rest = builder.ashr(builder.add(numbers, half), shift)
+    return rest, builder.sub(numbers, builder.shl(rest, shift))
 
 
 def _largest(builder: ir.IRBuilder, vectors: list) -> Any:
