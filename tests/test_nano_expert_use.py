@@ -1,5 +1,7 @@
 """What experts are for: counted on routing whose meaning is known, and taken away."""
 
+import re
+
 import numpy as np
 import pytest
 import tiktoken
@@ -105,3 +107,14 @@ def test_a_cards_tokens_show_whatever_they_are() -> None:
     assert "\n" not in shown
     assert "\u202e" not in shown
     assert shown.count("\\|") == 1
+
+
+def test_a_card_s_rows_have_as_many_cells_as_their_header() -> None:
+    lines = (FOLDER / card.FILE).read_text(encoding="utf-8").splitlines()
+    n_cells = [len(re.findall(r"(?<!\\)\|", line)) if line.startswith("|") else 0 for line in lines]
+    assert sum(map(bool, n_cells)) > 100
+    assert [
+        line
+        for line, before, n in zip(lines[1:], n_cells, n_cells[1:], strict=False)
+        if before and n not in (before, 0)
+    ] == []

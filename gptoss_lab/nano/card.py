@@ -173,9 +173,7 @@ def _expert_use(model: Transformer, encoding: tiktoken.Encoding, questions: int)
         for one in expert_use.losses(model, encoding, of, questions).itertuples()
     )
     used = "\n".join(
-        row(
-            [one.layer, one.expert, f"{one.load:.2f}", one.domain, f"{one.lift:.1f} ({one.control:.1f})", *_quoted(one)]
-        )
+        row([one.layer, one.expert, f"{one.load:.2f}", one.domain, f"{one.lift:.1f} ({one.control:.1f})", _quoted(one)])
         for one in expert_use.uses(of, encoding).itertuples()
     )
     return f"""## What the experts are for
