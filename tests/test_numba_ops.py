@@ -182,6 +182,14 @@ def test_each_block_of_a_vector_is_as_exact_as_its_largest_element(n_tokens: int
     assert ((product - expected).abs() <= 1e-7 * terms).all()
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_blocks_whose_sums_are_as_large_as_can_be(sign: int) -> None:
+    """Sums of whole numbers, if they are that, have room for them."""
+    weight, x = mxfp4.encode(torch.full((5, 864), 6.0) * sign), torch.full((1, 864), 0.7)
+    x[:, 320:] *= -1
+    assert_near(numba_ops.linear(x, weight, None), oracles.linear(x, weight, None))
+
+
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])
 def test_what_is_no_number_shows_in_every_product(bad: float) -> None:
     x, weight = torch.randn(1, 96), mxfp4.encode(torch.randn(33, 96))

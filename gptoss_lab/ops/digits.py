@@ -14,7 +14,7 @@ from numba.core.typing.templates import signature
 from numba.extending import intrinsic
 
 from gptoss_lab.mxfp4 import E2M1_VALUES
-from gptoss_lab.ops.formats import STEP
+from gptoss_lab.ops.formats import SCALES, STEP, in_exponents
 from gptoss_lab.ops.target import BYTE_DOTS, INSTRUCTION_SET, LANES
 from gptoss_lab.ops.vectors import (
     F32,
@@ -24,6 +24,7 @@ from gptoss_lab.ops.vectors import (
     I32,
     I64,
     INTS,
+    Floats,
     array_of,
     call,
     constant,
@@ -42,6 +43,9 @@ VECTORS = 8
 PART = 16
 """Bytes of a vector that belong to one block."""
 _DIGITS, _CORRECTION, _FACTOR = 3, 6, 7
+
+RUN = 4 if INSTRUCTION_SET == "avx2" else 1
+"""Steps of a row whose sums are put together before they are scaled, which is faster on AVX2."""
 
 _BITS = (7, 8) if INSTRUCTION_SET == "avx2" else (8, 8)  # what the second and the third digit take; the first, 8
 _LARGEST = ((127 << _BITS[0]) + (1 << _BITS[0] - 1) - 1) << _BITS[1]  # three digits reach a little further
@@ -93,6 +97,39 @@ def products_of_digits(typingctx, words, x, stride, n_columns):
     return signature(result, words, types.int64, types.int64, n_columns), codegen
 
 
+@emitted(types.void, types.int64)
+def join_run(builder, first):
+    """Makes the corrections and factors of a run of steps, the first of which is at an address, those of its sums."""
+    if RUN == 1:  # nobody may ask for it
+        return
+    steps = [builder.add(first, I64(step * VECTORS * STEP)) for step in range(RUN)]
+    for which, kind in ((_CORRECTION, INTS), (_FACTOR, FLOATS)):
+        joined = _joined(builder, [load_from(builder, step, kind, I64(STEP), which) for step in steps])
+        if which == _FACTOR:  # which stood in four lanes
+            joined = builder.fmul(joined, constant(FLOATS, 0.25))
+        builder.store(joined, pointer(builder, first, kind, I64(STEP), which), align=4)
+
+
+@emitted(Floats, types.int64, types.int64)
+def products_of_run(builder, weights, x):
+    """The products, unscaled, of a run of a row's steps and a vector: in each lane, those of a block."""
+    sums = []
+    for step in range(RUN):
+        words = load_from(builder, weights, INTS, I64(STEP), step, align=1)
+        digits = [load_from(builder, x, INTS, I64(STEP), step * VECTORS + i) for i in range(2 * _DIGITS)]
+        sums.append(_sum_in_two_steps(builder, _doubled(builder, words), digits))
+    correction, factor = (load_from(builder, x, INTS, I64(STEP), which) for which in (_CORRECTION, _FACTOR))
+    return _in_float32(builder, builder.add(_joined(builder, sums), correction), factor)
+
+
+@emitted(Floats, types.int64)
+def load_scales_of_run(builder, address):
+    """The scales of a run of a row's steps, in the lanes of their blocks."""
+    raw = load_from(builder, address, ir.IntType(8 * SCALES * RUN), align=1)
+    scales = builder.bitcast(splat_of(builder, raw, ir.VectorType(raw.type, STEP // (SCALES * RUN))), _BYTES)
+    return in_exponents(builder, scales, [lane % 4 * SCALES + lane // 4 for lane in range(LANES)])
+
+
 def _doubled(builder: ir.IRBuilder, words: Any) -> list:
     """Twice the weights, plus the offset, as bytes: those at even places, and those at odd ones."""
     codes = [builder.bitcast(code, _BYTES) for code in (words, builder.lshr(words, constant(INTS, 4)))]
@@ -108,9 +145,17 @@ def _look_up(builder: ir.IRBuilder, codes: Any) -> Any:
 
 
 def _product(builder: ir.IRBuilder, row: list, column: list) -> Any:
-    """In each lane, the sum of 8 products, which takes 31 bits at most: it is rounded once."""
-    total = _sum_in_two_steps(builder, row, column) if INSTRUCTION_SET == "avx2" else _sum_at_once(builder, row, column)
-    return builder.fmul(builder.sitofp(total, FLOATS), builder.bitcast(column[_FACTOR], FLOATS))
+    """In each lane, the sum of 8 products."""
+    if INSTRUCTION_SET == "avx2":
+        total = builder.add(_sum_in_two_steps(builder, row, column), column[_CORRECTION])
+    else:
+        total = _sum_at_once(builder, row, column)
+    return _in_float32(builder, total, column[_FACTOR])
+
+
+def _in_float32(builder: ir.IRBuilder, total: Any, factor: Any) -> Any:
+    """Sums, which take 32 bits at most, rounded once."""
+    return builder.fmul(builder.sitofp(total, FLOATS), builder.bitcast(factor, FLOATS))
 
 
 def _sum_at_once(builder: ir.IRBuilder, row: list, column: list) -> Any:
@@ -126,7 +171,7 @@ def _sum_at_once(builder: ir.IRBuilder, row: list, column: list) -> Any:
 
 
 def _sum_in_two_steps(builder: ir.IRBuilder, row: list, column: list) -> Any:
-    """In 16 bits first, which have room for four products; then each digit in its place."""
+    """In 16 bits first, which have room for four products; then each digit in its place. Without the correction."""
     sums = []
     for digit, place in enumerate((-(2**15), 2**8, 1)):  # 2^15 itself takes more than 16 bits
         products = []
@@ -135,7 +180,15 @@ def _sum_in_two_steps(builder: ir.IRBuilder, row: list, column: list) -> Any:
             products.append(call(builder, "llvm.x86.avx2.pmadd.ub.sw", _SHORTS, *operands))
         products_of_four = builder.add(*products)
         sums.append(call(builder, "llvm.x86.avx2.pmadd.wd", INTS, products_of_four, _all(_SHORTS, place)))
-    return builder.sub(builder.add(builder.add(sums[1], sums[2]), column[_CORRECTION]), sums[0])
+    return builder.sub(builder.add(sums[1], sums[2]), sums[0])
+
+
+def _joined(builder: ir.IRBuilder, vectors: list) -> Any:
+    """The sums of each 4 lanes of 4 vectors, those of the same place side by side."""
+    name = "llvm.x86.avx2.phadd.d" if vectors[0].type == INTS else "llvm.x86.avx.hadd.ps.256"
+    while len(vectors) > 1:  # neighbours are added
+        vectors = [call(builder, name, vectors[0].type, *vectors[i : i + 2]) for i in range(0, len(vectors), 2)]
+    return vectors[0]
 
 
 def _last_digit(builder: ir.IRBuilder, numbers: Any, bits: int) -> tuple[Any, Any]:

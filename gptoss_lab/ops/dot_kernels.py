@@ -12,7 +12,16 @@ import numpy as np
 
 from gptoss_lab.ops.compile import Kernel, device, inner_loop, job_reader
 from gptoss_lab.ops.decoding import make_decode
-from gptoss_lab.ops.digits import PART, VECTORS, products_of_digits, store_digits
+from gptoss_lab.ops.digits import (
+    PART,
+    RUN,
+    VECTORS,
+    join_run,
+    load_scales_of_run,
+    products_of_digits,
+    products_of_run,
+    store_digits,
+)
 from gptoss_lab.ops.formats import (
     BFLOAT16,
     FLOAT32,
@@ -37,6 +46,7 @@ from gptoss_lab.ops.simd import (
     add_outer_of_pairs,
     add_to,
     deinterleave,
+    fma,
     get_float,
     get_int,
     load,
@@ -191,6 +201,9 @@ def _split(x, n, length, to):
         else:
             for word in range(VECTORS * PART // 8):
                 set_int(at + word // 2 * STEP + word % 2 * 8, 0)
+    if RUN > 1:
+        for run in range(n // (32 * SCALES * RUN)):
+            join_run(to + run * RUN * VECTORS * STEP)
 
 
 @Kernel
@@ -338,10 +351,11 @@ _decode_mxfp4, _decode_int8, _decode_bfloat16 = (
 def _make_sums(format, digits=False):
     """The sums of a chunk, for weights of one format, and vectors in spread order or as digits."""
     load_factors = load_scales_of_int8 if format == INT8 else load_scales
-    most = 2 if digits else 4  # vectors at a time: digits fill the registers sooner
+    in_runs = digits and RUN > 1
+    most = 1 if in_runs else 2 if digits else 4  # vectors at a time: digits fill the registers sooner
 
     def rows_together(n_columns):
-        if n_columns == 1 and format not in SCALED:
+        if n_columns == 1 and (in_runs or format not in SCALED):
             return 1  # memory is fastest where one row comes after the other
         return _ROWS_OF_FOUR if n_columns == 4 else _ROWS
 
@@ -370,7 +384,15 @@ def _make_sums(format, digits=False):
             totals = zeros(n)
             n_steps = row_bytes // STEP
             ahead = weights + n_rows * _AHEAD
-            for i in range(n_steps):
+            begin = 0
+            if in_runs:
+                begin = n_steps // RUN * RUN
+                for i in range(0, begin, RUN):
+                    for line in range(0, RUN * STEP, 64):
+                        prefetch(ahead + i * STEP + line)
+                    products = products_of_run(weights + i * STEP, x + i * format * STEP)
+                    totals = (fma(products, load_scales_of_run(scales + i * SCALES), totals[0]),)
+            for i in range(begin, n_steps):
                 for line in range(0, n_rows * STEP, 64):
                     prefetch(ahead + i * n_rows * STEP + line)
                 w, s = weights + i * STEP, scales + i * SCALES
@@ -385,8 +407,8 @@ def _make_sums(format, digits=False):
 
         return tile
 
-    one, two = make_tile(1), make_tile(2)
-    four = make_tile(most) if most == 4 else two  # which is then never called
+    tiles = [make_tile(n_columns) for n_columns in (1, 2, 4) if n_columns <= most]
+    one, two, four = (tiles + 2 * tiles[-1:])[:3]  # those of more than `most` are never called
     for_one, for_two, for_four = rows_together(1), rows_together(2), rows_together(4)
 
     @device

@@ -117,22 +117,25 @@ def load_scales(builder, address, stride, n):
     rows = []
     for i in range(n):
         raw = load_from(builder, address, ir.IntType(8 * SCALES), stride, i, align=1)
-        scales = builder.bitcast(splat_of(builder, raw, ir.VectorType(raw.type, STEP // SCALES)), INTS)
-        # E8M0 0 stands for 2^-127, which an exponent field cannot say: it becomes 0.
-        rows.append(builder.bitcast(_in_exponents(builder, scales), FLOATS))
+        scales = splat_of(builder, raw, ir.VectorType(raw.type, STEP // SCALES))
+        rows.append(in_exponents(builder, scales, [lane // 4 for lane in range(LANES)]))
     return array_of(builder, rows)
 
 
-def _in_exponents(builder: ir.IRBuilder, scales: Any) -> Any:
-    """Bytes 0, 1, .. of what every lane holds, each put into the exponent field of 4 lanes, zeros around it."""
+def in_exponents(builder: ir.IRBuilder, scales: Any, places: list[int]) -> Any:
+    """2^(byte - 127) in each lane, for one of the bytes that scales, all over again, hold: the one at its place.
+
+    E8M0 0 stands for 2^-127, which an exponent field cannot say: it becomes 0.
+    """
     if INSTRUCTION_SET == "avx2":  # which has no rotation: the byte goes into the highest place, and one to the right
         as_bytes = ir.VectorType(I8, 32)
-        order = ir.Constant(as_bytes, [lane // 4 if byte == 3 else 128 for lane in range(LANES) for byte in range(4)])
+        order = ir.Constant(as_bytes, [place if byte == 3 else 128 for place in places for byte in range(4)])
         highest = call(builder, "llvm.x86.avx2.pshuf.b", as_bytes, builder.bitcast(scales, as_bytes), order)
-        return builder.lshr(builder.bitcast(highest, INTS), constant(INTS, 1))
-    into_exponent = ir.Constant(INTS, [(23 - 8 * (lane // 4)) % 32 for lane in range(LANES)])
-    rotated = call(builder, f"llvm.fshl.v{LANES}i32", INTS, scales, scales, into_exponent)
-    return builder.and_(rotated, constant(INTS, 0x7F800000))
+        return builder.bitcast(builder.lshr(builder.bitcast(highest, INTS), constant(INTS, 1)), FLOATS)
+    words = builder.bitcast(scales, INTS)
+    into_exponent = ir.Constant(INTS, [(23 - 8 * place) % 32 for place in places])
+    rotated = call(builder, f"llvm.fshl.v{LANES}i32", INTS, words, words, into_exponent)
+    return builder.bitcast(builder.and_(rotated, constant(INTS, 0x7F800000)), FLOATS)
 
 
 @emitted_sized(tile_of, types.int64, types.int64)
