@@ -8,6 +8,7 @@ comes about where somebody asks for it, goes through the operations one by one.
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -87,11 +88,23 @@ class _Program:
         layers = zip(weights.layers, contexts, strict=True)
         steps = [step for i, (layer, context) in enumerate(layers) for step in self._layer(i, layer, context)]
         self._steps = Steps(steps)
-        self._rotations = [i for i, step in enumerate(steps) if isinstance(step.jobs[0], Rotation)]
-        self._placed = [i for i, step in enumerate(steps) if isinstance(step.jobs[0], Keeping | Attention)]
-        self._looks = [i for i in self._placed if steps[i].kernel is attention_kernels.look]
-        self._sharing = [i for i in self._placed if len(steps[i].jobs) == 2]
-        self._attentions = [i for i, step in enumerate(steps) if isinstance(step.jobs[0], Attention)]
+        self._find_fields(steps)
+
+    def _find_fields(self, steps: Sequence[Step]) -> None:
+        """The jobs' fields that differ from run to run."""
+        jobs = [step.jobs[0] for step in steps]
+        rotations = [i for i, job in enumerate(jobs) if isinstance(job, Rotation)]
+        placed = [i for i, job in enumerate(jobs) if isinstance(job, Keeping | Attention)]
+        looks = [i for i in placed if steps[i].kernel is attention_kernels.look]
+        sharing = [i for i in placed if len(steps[i].jobs) == 2]
+        field = self._steps.field
+        self._cos, self._sin = (field(rotations, name) for name in ("cos", "sin"))
+        self._start, self._tables, self._n_pieces = (field(placed, name) for name in ("start", "tables", "n_pieces"))
+        self._end_of_shared, self._first_not_shared = field(sharing, "end_key", 0), field(sharing, "first_key", 1)
+        self._pattern, self._pattern_width = (field(looks, name) for name in ("z", "end_key"))
+        attentions = {i: job for i, job in enumerate(jobs) if isinstance(job, Attention)}
+        self._attentions = list(attentions)
+        self._windows = np.array([job.window for job in attentions.values()])
 
     def run(
         self,
@@ -114,33 +127,26 @@ class _Program:
 
     def _patterns(self, n_keys: int) -> dict[tuple[str, int], Tensor]:
         """Memory for the attention patterns, which the jobs are told of."""
-        seen = {}
-        for layer, step in zip(self._watched, self._looks, strict=True):
-            pattern = torch.zeros(self._batch, self._config.n_heads, self._pos, n_keys)
-            self._steps.field(step, "z")[:] = pattern.data_ptr()
-            self._steps.field(step, "end_key")[:] = n_keys
-            seen["attn.hook_pattern", layer] = pattern
-        return seen
+        shape = (self._batch, self._config.n_heads, self._pos, n_keys)
+        patterns = [torch.zeros(shape) for _ in self._watched]
+        self._pattern.set([pattern.data_ptr() for pattern in patterns])
+        self._pattern_width.set(n_keys)
+        return {("attn.hook_pattern", layer): one for layer, one in zip(self._watched, patterns, strict=True)}
 
     def _go_to(self, angles: tuple[Tensor, Tensor], context: Context) -> None:
         """Tells the jobs at which positions the tokens stand."""
-        field, tables = self._steps.field, context.tables
-        for step in self._rotations:
-            for name, table in zip(("cos", "sin"), angles, strict=True):
-                field(step, name)[:] = table.data_ptr()
-        for step in self._placed:
-            for name, value in (
-                ("start", context.start),
-                ("tables", tables.ctypes.data),
-                ("n_pieces", tables.shape[1]),
-            ):
-                field(step, name)[:] = value
-        n_shared = _n_shared(context)
-        for step in self._sharing:
-            field(step, "end_key")[0] = field(step, "first_key")[1] = n_shared
-        for step in self._attentions:
-            n_keys = min(context.start + self._pos, int(field(step, "window")[0]) + self._pos)
-            self._steps.weigh(step, 2 * self._n * self._config.n_heads * self._config.d_head * n_keys)
+        cos, sin = angles
+        self._cos.set(cos.data_ptr())
+        self._sin.set(sin.data_ptr())
+        self._start.set(context.start)
+        self._tables.set(context.tables.ctypes.data)
+        self._n_pieces.set(context.tables.shape[1])
+        if self._batch > 1:
+            n_shared = _n_shared(context)
+            self._end_of_shared.set(n_shared)
+            self._first_not_shared.set(n_shared)
+        n_keys = np.minimum(context.start, self._windows) + self._pos
+        self._steps.weigh(self._attentions, 2 * self._n * self._config.n_heads * self._config.d_head * n_keys)
 
     def _make_room(self) -> None:
         c, n, k = self._config, self._n, self._config.experts_per_token

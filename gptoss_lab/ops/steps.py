@@ -36,25 +36,48 @@ class Steps:
 
     def __init__(self, steps: Iterable[Step]):
         self._steps = list(steps)
-        packed = [np.frombuffer(_packed(step.jobs), dtype=np.int64).copy() for step in self._steps]
-        self._jobs = [words.reshape(len(step.jobs), -1) for step, words in zip(self._steps, packed, strict=True)]
-        rows = [_row(step, words) for step, words in zip(self._steps, packed, strict=True)]
+        packed = [np.frombuffer(_packed(step.jobs), dtype=np.int64) for step in self._steps]
+        self._words = np.concatenate(packed)
+        self._firsts = np.cumsum([0, *map(len, packed)])[:-1]
+        addresses = self._words.ctypes.data + _WORD * self._firsts
+        rows = [_row(step, address) for step, address in zip(self._steps, addresses, strict=True)]
         self._rows = np.array(rows, dtype=np.int64)
 
     def __len__(self) -> int:
         return len(self._steps)
 
-    def field(self, step: int, name: str) -> NDArray[np.int64]:
-        """One field of all jobs of a step, an integer, to be changed in place."""
-        return self._jobs[step][:, self._steps[step].jobs[0]._fields.index(name)]
+    def field(self, steps: Sequence[int], name: str, job: int | None = None) -> "Field":
+        """One field of the jobs of some steps, or of job number `job` of each."""
+        places = [self._place(step, name, at) for step in steps for at in self._jobs_of(step, job)]
+        return Field(self._words, np.array(places, dtype=np.int64))
 
-    def weigh(self, step: int, multiply_adds: int) -> None:
-        """Says anew how many multiply-adds a step is."""
-        self._rows[step, -1] = multiply_adds < WORTH_SHARING
+    def weigh(self, steps: Sequence[int], multiply_adds: NDArray[np.int64]) -> None:
+        """Says anew how many multiply-adds some steps are."""
+        self._rows[steps, -1] = multiply_adds < WORTH_SHARING
 
     def run(self) -> None:
         with lock:
             _run.run(self._rows.ctypes.data, len(self._rows), threads())
+
+    def _jobs_of(self, step: int, job: int | None) -> Iterable[int]:
+        return range(len(self._steps[step].jobs)) if job is None else (job,)
+
+    def _place(self, step: int, name: str, job: int) -> int:
+        names = self._steps[step].jobs[0]._fields
+        return int(self._firsts[step]) + job * len(names) + names.index(name)
+
+
+class Field:
+    """A field of several jobs, an integer. All of them are set at once: one by one takes longer than a small model's
+    layers.
+    """
+
+    def __init__(self, words: NDArray[np.int64], places: NDArray[np.int64]):
+        self._words, self._places = words, places
+
+    def set(self, values: int | Sequence[int]) -> None:
+        """The same for all jobs, or one for each."""
+        self._words[self._places] = values
 
 
 def _packed(jobs: Sequence[NamedTuple]) -> bytes:
@@ -62,10 +85,10 @@ def _packed(jobs: Sequence[NamedTuple]) -> bytes:
     return b"".join(pack(*job) for job in jobs)
 
 
-def _row(step: Step, jobs: NDArray[np.int64]) -> tuple[int, ...]:
-    """A step as the loop below reads it."""
+def _row(step: Step, address: int) -> tuple[int, ...]:
+    """A step as the loop below reads it; its jobs are at an address."""
     alone = step.multiply_adds < WORTH_SHARING
-    return step.kernel.address, jobs.ctypes.data, len(step.jobs), jobs.nbytes // len(step.jobs), alone
+    return step.kernel.address, address, len(step.jobs), _WORD * len(step.jobs[0]), alone
 
 
 _ROW = 5 * _WORD
