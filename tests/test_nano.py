@@ -14,9 +14,9 @@ from gptoss_lab import checkpoint, harmony, mxfp4, tokenizer
 from gptoss_lab.config import PRESETS
 from gptoss_lab.experiments.intervals import wilson
 from gptoss_lab.model import Transformer
-from gptoss_lab.nano import FOLDER, evaluate, objective, progress, train, vocabulary
-from gptoss_lab.nano.batches import lesson, side_by_side, stream
-from gptoss_lab.nano.data import Conversation, conversation, draw, example, is_held_out, prompt, reply
+from gptoss_lab.nano import FOLDER, card, evaluate, objective, progress, train, vocabulary
+from gptoss_lab.nano.batches import Place, lesson, side_by_side, stream
+from gptoss_lab.nano.data import MIXTURE, Conversation, conversation, draw, example, is_held_out, mixture, prompt, reply
 from gptoss_lab.nano.domains import DOMAINS, Problem
 from gptoss_lab.nano.gradients import Gradients
 from gptoss_lab.nano.greedy import says_verbatim
@@ -51,6 +51,16 @@ PLAN = Plan(
 def test_a_conversation_follows_from_seed_and_number() -> None:
     assert conversation(1, 5) == conversation(1, 5)
     assert len({conversation(seed, number) for seed in (1, 2) for number in range(10)}) == 20
+
+
+def test_each_time_that_a_domain_is_named_there_is_as_much_of_it_again() -> None:
+    def machines(more: tuple[str, ...]) -> int:
+        talks = [conversation(1, number, more) for number in range(1500)]
+        return sum("\n1: " in next(m.content for m in talk.messages if m.role == "user") for talk in talks)
+
+    twice = {**MIXTURE, "machine": 3 * MIXTURE["machine"], "cups": 2 * MIXTURE["cups"]}
+    assert mixture(("machine", "cups", "machine")) == twice
+    assert machines(("machine",)) > 1.3 * machines(())  # other conversations have machines too
 
 
 @pytest.mark.parametrize("domain", DOMAINS)
@@ -199,6 +209,20 @@ def test_a_training_can_begin_with_a_trained_model(encoding, tmp_path) -> None:
         assert ours.requires_grad
 
 
+def test_the_card_names_each_training_that_led_to_the_model(encoding, tmp_path) -> None:
+    first = Progress(PLAN)
+    first.advance(Place(0, 1), seconds=3600, tokens=2_000_000)
+    then = Progress(replace(PLAN, start="1a2b3c4d", seed=2, more="machine,no call"))
+    then.advance(Place(0, 1), seconds=1800, tokens=500_000)
+    told = " ".join(card._training(then, [first]).split())
+    assert "Begun with random weights." in told
+    assert "train --seed 1 --steps 20 --rate 0.01`: AdamW, 3 batches" in told
+    assert (
+        "--seed 2 --steps 20 --rate 0.01 --more machine 'no call'` `--from` the model before, 1a2b3c4d: AdamW" in told
+    )
+    assert "2.5 million tokens in all, in 1.5 hours" in told
+
+
 def test_a_failing_save_leaves_the_last_good_one(encoding, tmp_path, monkeypatch) -> None:
     state = train.train(PLAN, encoding, tmp_path, stop_at=1)
 
@@ -286,31 +310,31 @@ def nano() -> Transformer:
 @pytest.mark.parametrize(
     ("domain", "size", "right"),
     [
-        ("addition", 2, 19),
-        ("addition", 4, 19),
-        ("addition", 8, 19),
-        ("subtraction", 3, 19),
-        ("subtraction", 8, 19),
-        ("machine", 12, 19),
-        ("cups", 12, 19),
-        ("words", None, 18),
-        ("json", None, 19),
-        ("python", None, 18),
-        ("browser", None, 18),
-        ("functions", None, 17),
-        ("false result", None, 18),
-        ("no call", None, 18),
-        ("refusal", None, 18),
+        ("addition", 2, 57),
+        ("addition", 4, 57),
+        ("addition", 8, 57),
+        ("subtraction", 3, 57),
+        ("subtraction", 8, 57),
+        ("machine", 12, 57),
+        ("cups", 12, 57),
+        ("words", None, 54),
+        ("json", None, 57),
+        ("python", None, 54),
+        ("browser", None, 54),
+        ("functions", None, 51),
+        ("false result", None, 54),
+        ("no call", None, 54),
+        ("refusal", None, 54),
     ],
 )
 def test_it_answers_held_out_questions_with_its_thinking(
     nano, encoding, domain: str, size: int | None, right: int
 ) -> None:
-    problems = evaluate.held_out(domain, 20, seed=11, size=size)
+    problems = evaluate.held_out(domain, 60, seed=11, size=size)
     outcomes = evaluate.examine(nano, encoding, problems, "high")
-    assert len(outcomes) == 20
+    assert len(outcomes) == 60
     assert sum(outcome.right for outcome in outcomes) >= right  # the card has the real figures
-    assert sum(outcome.well_formed for outcome in outcomes) >= 19
+    assert sum(outcome.well_formed for outcome in outcomes) >= 57
 
 
 def test_it_says_in_a_few_words_that_it_does_not_know(nano, encoding) -> None:

@@ -55,21 +55,25 @@ BEGINNING = Place()
 
 
 def stream(
-    seed: int, tokenizer: tiktoken.Encoding, tokens_per_batch: int, start: Place = BEGINNING
+    seed: int,
+    tokenizer: tiktoken.Encoding,
+    tokens_per_batch: int,
+    start: Place = BEGINNING,
+    more: Sequence[str] = (),
 ) -> Iterator[tuple[Batch, Place]]:
-    """Batches from `start` on, each with the place that comes after it."""
+    """Batches from `start` on, each with the place that comes after it. more: domains to draw as often again."""
     pool, first = start
     while True:
-        batches = _pool(seed, pool, tokenizer, tokens_per_batch)
+        batches = _pool(seed, pool, tokenizer, tokens_per_batch, more)
         for number, lessons in islice(enumerate(batches), first, None):
             last = number == len(batches) - 1
             yield side_by_side(lessons), Place(pool + 1, 0) if last else Place(pool, number + 1)
         pool, first = pool + 1, 0
 
 
-def fingerprint(seed: int, tokenizer: tiktoken.Encoding) -> str:
+def fingerprint(seed: int, tokenizer: tiktoken.Encoding, more: Sequence[str] = ()) -> str:
     """Eight letters that change with the vocabulary, and with what the first conversations say."""
-    lessons = [lesson(conversation(seed, n), tokenizer) for n in range(200)]
+    lessons = [lesson(conversation(seed, n, more), tokenizer) for n in range(200)]
     return hashlib.sha256(repr([sorted(tokenizer._mergeable_ranks.items()), lessons]).encode()).hexdigest()[:8]
 
 
@@ -106,10 +110,12 @@ def _as_sampled(message: Message) -> Message:
     return replace(message, channel=f"{message.channel} to={message.recipient}", recipient=None)
 
 
-def _pool(seed: int, number: int, tokenizer: tiktoken.Encoding, tokens_per_batch: int) -> list[list[Lesson]]:
+def _pool(
+    seed: int, number: int, tokenizer: tiktoken.Encoding, tokens_per_batch: int, more: Sequence[str]
+) -> list[list[Lesson]]:
     """A pool's lessons in batches of at most `tokens_per_batch`, padding included, in random order."""
     numbers = range(number * POOL, (number + 1) * POOL)
-    lessons = [lesson(conversation(seed, n), tokenizer) for n in numbers]
+    lessons = [lesson(conversation(seed, n, more), tokenizer) for n in numbers]
     batches: list[list[Lesson]] = [[]]
     for one in sorted(lessons, key=lambda one: len(one.inputs)):
         if (len(batches[-1]) + 1) * len(one.inputs) > tokens_per_batch:

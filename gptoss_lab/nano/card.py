@@ -1,12 +1,16 @@
 """The model card: what the model is, how it was made, what it can do, measured.
 
-    python -m gptoss_lab.nano.card [FOLDER] --work WORK
+    python -m gptoss_lab.nano.card [FOLDER] --work WORK [--earlier WORK ...]
 
 writes it for the model that a training, whose folder WORK is, has left in FOLDER.
 """
 
 import argparse
 import platform
+import shlex
+import textwrap
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +23,26 @@ from gptoss_lab.model import Transformer
 from gptoss_lab.nano import FOLDER, causality, data, evaluate, expert_use
 from gptoss_lab.nano.batches import stream
 from gptoss_lab.nano.domains.arithmetic import MAX_DIGITS
+from gptoss_lab.nano.domains.browser import LINES
+from gptoss_lab.nano.domains.functions import DESCRIPTIONS
 from gptoss_lab.nano.evaluate import row
-from gptoss_lab.nano.progress import Progress
+from gptoss_lab.nano.progress import Plan, Progress
 from gptoss_lab.views.plain_text import visible
 
 FILE = "README.md"
 
 
-def write(progress: Progress, encoding: tiktoken.Encoding, folder: Path, questions: int) -> None:
-    """Examines the model as trained and as stored in `folder`, and writes the card beside it."""
+def write(
+    progress: Progress,
+    encoding: tiktoken.Encoding,
+    folder: Path,
+    questions: int,
+    earlier: Sequence[Progress] = (),
+) -> None:
+    """Examines the model as trained and as stored in `folder`, and writes the card beside it.
+
+    earlier: the trainings that this one went on from, the first one first.
+    """
     config, stored = checkpoint.load(folder)
     as_trained = Transformer(config, progress.weights.map(torch.Tensor.detach), engine="torch")
     as_stored = Transformer(config, stored, engine="torch")
@@ -35,7 +50,7 @@ def write(progress: Progress, encoding: tiktoken.Encoding, folder: Path, questio
     before = evaluate.evaluate(as_trained, encoding, questions, efforts=("high",))
     sections = [
         _introduction(progress, folder),
-        _training(progress),
+        _training(progress, earlier),
         _accuracy(results, before, questions),
         _causality(as_stored, encoding, questions),
         _routing(expert_loads(as_stored, encoding, progress.plan.seed)),
@@ -89,26 +104,45 @@ with YaRN, a router that chooses before its softmax, clamped SwiGLU, experts pac
 {row(shape.values())}"""
 
 
-def _training(progress: Progress) -> str:
-    plan = progress.plan
-    start = "random weights"
-    if plan.start:
-        start = f"an earlier training of the same shape, {plan.start}, whose tokens and hours are counted here too"
+def _training(progress: Progress, earlier: Sequence[Progress]) -> str:
     shares = ", ".join(f"{domain} {weight / sum(data.MIXTURE.values()):.0%}" for domain, weight in data.MIXTURE.items())
-    return f"""## Training
+    trainings = [*earlier, progress]
+    begun = f"another model, {trainings[0].plan.start}" if trainings[0].plan.start else "random weights"
+    tokens, seconds = (sum(getattr(one, count) for one in trainings) for count in ("tokens", "seconds"))
+    told = f"""\
+Data: generated harmony conversations, {shares} of the questions. One question in {data.HELD_OUT_SHARE}, chosen by a
+hash, is held out with all its phrasings and occurs nowhere in training. Only what the assistant says is learned.
 
-- Data: generated harmony conversations, {shares} of the questions. One question in
-  {data.HELD_OUT_SHARE}, chosen by a hash, is held out with all its phrasings and occurs nowhere in training. Only what
-  the assistant says is learned.
-- Vocabulary: byte-level byte pairs trained on the same conversations, digits one by one, and harmony's control tokens.
-- Schedule: AdamW, {plan.steps} steps of {plan.batches_per_step} batches of at most {plan.tokens_per_batch} tokens,
-  {progress.tokens / 1e6:.1f} million in all; rate {plan.learning_rate:g} after {plan.warm_up_steps} steps of warm-up,
-  then half a cosine; weight decay {plan.weight_decay:g}; load-balancing loss {plan.balance:g}; seed {plan.seed}, data
-  {plan.data}.
-- Begun with {start}.
-- In the last {plan.rounded_steps} steps weights are rounded as they are stored, gradients passing straight through.
-- {progress.seconds / 3600:.1f} hours on one or two cores of an {platform.machine()} CPU shared with other work,
-  {progress.speed:.0f} tokens a second."""
+Vocabulary: byte-level byte pairs trained on the same conversations, digits one by one, and harmony's control tokens.
+
+Begun with {begun}. In the last steps of a training weights are rounded as they are stored, gradients passing straight
+through.
+
+{"".join(_schedule(one.plan, one.tokens) for one in trainings)}
+{tokens / 1e6:.1f} million tokens in all, in {seconds / 3600:.1f} hours on one or two cores of an {platform.machine()}
+CPU shared with other work: {tokens / seconds:.0f} tokens a second."""
+    items = [
+        textwrap.fill(item.strip(), 118, initial_indent="- ", subsequent_indent="  ", break_on_hyphens=False)
+        for item in told.split("\n\n")
+    ]
+    return "## Training\n\n" + "\n".join(items)
+
+
+def _schedule(plan: Plan, tokens: int) -> str:
+    options = ["--seed", str(plan.seed), "--steps", str(plan.steps), "--rate", f"{plan.learning_rate:g}"]
+    options += ["--more", *plan.more.split(",")] if plan.more else []
+    command = f"`python -m gptoss_lab.nano.train {shlex.join(options)}`"
+    origin = f" `--from` the model before, {plan.start}" if plan.start else ""
+    named = Counter(plan.more.split(",") if plan.more else [])
+    again = {n: ", ".join(domain for domain in named if named[domain] == n) for n in sorted(set(named.values()))}
+    more = "".join(f"; {'twice' if n == 1 else f'{n + 1} times'} as much of {domains}" for n, domains in again.items())
+    return f"""\
+{command}{origin}: AdamW, {plan.batches_per_step} batches of at most {plan.tokens_per_batch} tokens a step,
+{tokens / 1e6:.1f} million in all; the rate after {plan.warm_up_steps} steps of warm-up, then half a cosine; weight
+decay {plan.weight_decay:g}; load-balancing loss {plan.balance:g}; rounded in the last {plan.rounded_steps} steps; data
+{plan.data}{more}.
+
+"""
 
 
 def _accuracy(results: pd.DataFrame, before: pd.DataFrame, questions: int) -> str:
@@ -213,21 +247,22 @@ LIMITS = f"""## Limits
 
 It knows numbers of up to {MAX_DIGITS} digits, and nothing of the world. Its analysis was written by a generator,
 not discovered by reinforcement: what it shows of reasoning holds for this model. Conversations longer than a few
-hundred tokens, other languages and questions of other forms were seen little or never. It finds a function by a
-description that ends with what is given ("Gives a town's mayor."), and a fact on a page by a line such as "mayor: Ada":
-other wordings of these are not taught. Spelling, word problems, stories, a second language and Python expressions are
-not taught either."""
+hundred tokens, other languages and questions of other forms were seen little or never. What a function gives is said in
+{len(DESCRIPTIONS)} forms of a sentence ("Gives a town's mayor.", "The mayor of a town."), or by its name alone; what a
+page tells, in {len(LINES)} ("mayor: Ada", "Its mayor is Ada."). Other wordings of these are not taught. Spelling, word
+problems, stories, a second language and Python expressions are not taught either."""
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m gptoss_lab.nano.card", description="Write the model's card.")
     parser.add_argument("folder", type=Path, nargs="?", default=FOLDER, help="its checkpoint (default: the embedded)")
     parser.add_argument("--work", type=Path, default=Path("nano-training"), help="the folder of its training")
+    parser.add_argument("--earlier", type=Path, nargs="+", default=[], help="the folders of those it went on from")
     parser.add_argument("--questions", type=int, default=500, help="of each domain (default: 500)")
     options = parser.parse_args(arguments)
     progress = Progress.read(options.work)
     encoding = tokenizer.load(options.folder, progress.plan.model.d_vocab)
-    write(progress, encoding, options.folder, options.questions)
+    write(progress, encoding, options.folder, options.questions, [Progress.read(one) for one in options.earlier])
 
 
 if __name__ == "__main__":

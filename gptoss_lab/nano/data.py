@@ -6,6 +6,7 @@ so that no held-out question can ever occur in training, not even in the history
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Literal
@@ -16,21 +17,27 @@ from gptoss_lab.nano.domains import DOMAINS, Call, Effort, Problem
 Split = Literal["train", "held-out"]
 
 MIXTURE = {
-    "addition": 6,
-    "subtraction": 10,
-    "machine": 7,
-    "cups": 6,
+    "addition": 8,
+    "subtraction": 11,
+    "machine": 9,
+    "cups": 7,
     "words": 8,
-    "json": 3,
-    "python": 2,
-    "browser": 16,
+    "json": 4,
+    "python": 3,
+    "browser": 14,
     "functions": 26,
-    "false result": 3,
+    "false result": 4,
     "no call": 9,
-    "refusal": 15,
-    "unknown": 6,
+    "refusal": 12,
+    "unknown": 5,
 }
 """How often a conversation begins with each domain."""
+
+
+def mixture(more: Sequence[str] = ()) -> dict[str, int]:
+    """The same, with as much again of a domain each time that `more` names it."""
+    return {domain: weight * (1 + more.count(domain)) for domain, weight in MIXTURE.items()}
+
 
 SUMS = ("addition", "subtraction")
 STEPS = ("machine", "cups")
@@ -72,15 +79,18 @@ class Conversation:
     taught: frozenset[int]
 
 
-def conversation(seed: int, number: int) -> Conversation:
+def conversation(seed: int, number: int, more: Sequence[str] = ()) -> Conversation:
     """A conversation to learn from: a system message, sometimes a developer message, one question or several.
+
+    more: domains to begin with as often again; see `mixture`.
 
     All that the assistant says is taught, but for a first turn that others follow: it has lost its analysis, as
     harmony has it, and so is no example of thinking. In some conversations the calls are given too, as they stand
     where a conversation is rendered again, and what is made of their results is taught alone.
     """
     rng = Random(f"{seed}/{number}")
-    domain = rng.choices(list(MIXTURE), weights=list(MIXTURE.values()))[0]
+    weights = mixture(more)
+    domain = rng.choices(list(weights), weights=list(weights.values()))[0]
     efforts = SERIAL_EFFORTS if domain in STEPS else EFFORTS
     effort = rng.choices(list(efforts), weights=list(efforts.values()))[0]
     problems = _problems(rng, domain, effort)

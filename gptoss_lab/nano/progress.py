@@ -28,15 +28,17 @@ class Plan:
     start: str = ""
     """A fingerprint of the model that it begins with; none for random weights."""
     seed: int = 1
-    steps: int = 4000
+    more: str = ""
+    """Domains of which there is as much again, each time that they are named, with commas between them."""
+    steps: int = 24_000
     tokens_per_batch: int = 2560
-    batches_per_step: int = 4
-    learning_rate: float = 2e-3
+    batches_per_step: int = 2
+    learning_rate: float = 1.5e-3
     warm_up_steps: int = 100
     weight_decay: float = 0.05
     balance: float = 0.01
     """Weight of the routers' load-balancing loss."""
-    rounded_steps: int = 800
+    rounded_steps: int = 2400
     """The last steps, in which weights are rounded as the checkpoint stores them."""
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Trains the embedded model, through the package's own `Transformer`: what is trained is what ships.
 
-    python -m gptoss_lab.nano.train --out FOLDER [--from FOLDER]
+    python -m gptoss_lab.nano.train --out FOLDER [--from FOLDER] [--more DOMAIN ...]
 
 AdamW with warm-up and a cosine's decay; a load-balancing loss on the router (Switch Transformer, arXiv 2101.03961,
 section 2.2); in the last steps every weight is rounded as the checkpoint will store it, gradients passing straight
@@ -23,6 +23,7 @@ from tqdm.auto import tqdm
 from gptoss_lab import checkpoint, tokenizer
 from gptoss_lab.nano import FOLDER, card, vocabulary
 from gptoss_lab.nano.batches import Batch, fingerprint, stream
+from gptoss_lab.nano.data import MIXTURE
 from gptoss_lab.nano.gradients import Gradients
 from gptoss_lab.nano.progress import Plan, Progress
 from gptoss_lab.weights import Weights
@@ -47,7 +48,7 @@ def train(
     """
     progress = Progress.resume(plan, work, start)
     end = min(plan.steps, stop_at or plan.steps)
-    batches = stream(plan.seed, encoding, plan.tokens_per_batch, progress.place)
+    batches = stream(plan.seed, encoding, plan.tokens_per_batch, progress.place, more=plan.more.split(","))
     right = None
     with (
         Gradients(plan, progress, processes) as gradients,
@@ -105,6 +106,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=Plan.steps)
     parser.add_argument("--rate", type=float, default=Plan.learning_rate, help="the highest learning rate")
     parser.add_argument("--seed", type=int, default=Plan.seed)
+    parser.add_argument(
+        "--more",
+        nargs="+",
+        choices=MIXTURE,
+        default=[],
+        metavar="DOMAIN",
+        help="as much again of these, each time that they are named",
+    )
     parser.add_argument("--processes", type=int, default=torch.get_num_threads(), help="how many, of one thread each")
     options = parser.parse_args(arguments)
     try:
@@ -123,12 +132,13 @@ def _train_and_save(options: argparse.Namespace) -> None:
         encoding = vocabulary.build(model.d_vocab, options.seed)
     plan = Plan(
         model=model,
-        data=fingerprint(options.seed, encoding),
+        data=fingerprint(options.seed, encoding, options.more),
         start=identity,
         seed=options.seed,
+        more=",".join(options.more),
         steps=options.steps,
         learning_rate=options.rate,
-        rounded_steps=options.steps // 5,
+        rounded_steps=options.steps // 10,
     )
     progress = train(plan, encoding, options.work, start, processes=options.processes)
     save(progress, encoding, options.out)

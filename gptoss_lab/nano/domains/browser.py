@@ -4,7 +4,7 @@
     {"id": 1}                           to browser.open
 
 It goes through the pages that were found until the name is right, "0†Ben, no; 1†Plindor, yes.", and repeats the line
-that tells what is asked, "capital: Klumti". What comes back has the form of the browser tool in openai/gpt-oss
+that tells what is asked, "Its capital is Klumti.". What comes back has the form of the browser tool in openai/gpt-oss
 (`gpt_oss/tools/simple_browser`).
 """
 
@@ -26,11 +26,20 @@ NAMED = phrases("""
     language | sister | dog | horse | neighbour | friend | book | song | street | mountain | lake | island | bridge
 """)
 COUNTED = phrases("height | age | population | number | year | length | weight | price | area | depth")
+LINES = {
+    "{what}: {told}": 8,
+    "Its {what} is {told}.": 4,
+    "The {what} is {told}.": 4,
+    "{whose}'s {what} is {told}.": 2,
+    "The {what} of {whose} is {told}.": 3,
+}
+"""How pages tell a fact, and how often."""
 
 
 def draw(rng: Random) -> Problem:
     what, whose = _fact(rng)
     told = _told(rng, what)
+    line = rng.choices(list(LINES), weights=list(LINES.values()))[0].replace("{whose}", whose)
     titles = [whose, *_others(rng, whose)]
     rng.shuffle(titles)
     opened = titles.index(whose)
@@ -39,7 +48,7 @@ def draw(rng: Random) -> Problem:
         size=0,
         identity=f"{what} of {whose}",
         question=rng.choice(QUESTIONS).format(what=what, whose=whose),
-        thoughts={"high": _line(what, told)},
+        thoughts={"high": line.format(what=what, told=told)},
         answer=told,
         tools=rng.choice((("browser",), ("browser",), ("browser",), ("browser", "python"))),
         calls=(
@@ -55,7 +64,7 @@ def draw(rng: Random) -> Problem:
             Call(
                 tool="browser.open",
                 content=json.dumps({"id": opened}),
-                result=display(1, whose, _page(rng, what, told)),
+                result=display(1, whose, _page(rng, line, what, told)),
                 thoughts={"high": _found(titles, whose)},
             ),
         ),
@@ -100,13 +109,9 @@ def _link(number: int, title: str) -> str:
     return f"【{number}†{title}†wiki.org】"
 
 
-def _page(rng: Random, what: str, told: str) -> list[str]:
+def _page(rng: Random, line: str, what: str, told: str) -> list[str]:
     """Lines of one form, one of which tells what is asked."""
     others = rng.sample([other for other in NAMED + COUNTED if other != what], k=rng.choice((0, 1, 2, 3)))
     facts = [(what, told), *((other, _told(rng, other)) for other in others)]
     rng.shuffle(facts)
-    return [_line(name, value) for name, value in facts]
-
-
-def _line(what: str, told: str) -> str:
-    return f"{what}: {told}"
+    return [line.format(what=name, told=value) for name, value in facts]

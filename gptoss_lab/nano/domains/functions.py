@@ -6,9 +6,9 @@
     blim?: number,
     }) => any;
 
-Asked "What is the wuzel of Paris?", the model says "Asked: the wuzel." and goes on as the declaration does, which leads
-it to the function and its parameters. It calls get_wuzel with {"town": "Paris"} and answers what comes back. Some
-functions compute a sum or a product, and are called however easy it is.
+Asked "What is the wuzel of Paris?", the model says "Asked: the wuzel" and goes on as the declaration does, from the end
+of its description through the name to the parameters. It calls get_wuzel with {"town": "Paris"} and answers what comes
+back. Some functions compute a sum or a product, and are called however easy it is.
 """
 
 import json
@@ -38,8 +38,11 @@ PARAMETERS = phrases("""
 DESCRIPTIONS = phrases("""
     Gives a {thing}'s {what}. | Looks up a {thing}'s {what}. | Takes a {thing}, returns its {what}.
     For any {thing}, its {what}. | A {thing}'s {what}. | Finds a {thing}, tells the {what}.
+    Gives the {what} of a {thing}. | Looks up the {what} of a {thing}. | Returns the {what} of a {thing}.
+    Get the {what} of a {thing}. | The {what} of a {thing}. | Finds the {what} for any {thing}.
 """)
-"""What is given comes last, next to the function's name: the model learns to find one by the other."""
+UNDESCRIBED = 0.15
+"""How often a function whose name says what it gives has no description."""
 QUESTIONS = phrases("""
     What is the {what} of {value}{more}? | What's the {what} of {value}{more}? | Tell me the {what} of {value}{more}.
     Give me the {what} of {value}{more}. | what is the {what} of {value}{more} | Find the {what} of {value}{more}.
@@ -53,9 +56,12 @@ COMPUTING_NAMES = {
     "*": phrases("multiply | times | product | mul | multiply_numbers"),
 }
 COMPUTING_DESCRIPTIONS = {
-    "+": phrases("Adds two numbers: the sum. | Two numbers' sum. | Gives the sum."),
-    "-": phrases("Subtracts the second number: the difference. | Two numbers' difference. | Gives the difference."),
-    "*": phrases("Multiplies two numbers: the product. | Two numbers' product. | Gives the product."),
+    "+": phrases("Adds two numbers. | The sum of two numbers. | Two numbers' sum. | Gives the sum."),
+    "-": phrases("""
+        Subtracts the second number from the first. | The difference of two numbers. | Two numbers' difference.
+        Gives the difference.
+    """),
+    "*": phrases("Multiplies two numbers. | The product of two numbers. | Two numbers' product. | Gives the product."),
 }
 COMPUTED = {"+": "sum", "-": "difference", "*": "product"}
 OPERANDS = (("a", "b"), ("x", "y"), ("first", "second"), ("left", "right"), ("n", "m"))
@@ -148,8 +154,14 @@ def _look_up(rng: Random) -> Problem:
 
 def _call(declaration: Declaration, parameters: Sequence[Parameter], result: str, what: str) -> Call:
     arguments = {parameter.name: parameter.value for parameter in parameters if parameter.required}
-    thought = f"Asked: the {what}.\n{_signature(declaration)}"
+    thought = f"Asked: the {what}{_rest(declaration['description'], what)}\n{_signature(declaration)}"
     return Call(f"functions.{declaration['name']}", json.dumps(arguments), result, {"medium": thought, "high": thought})
+
+
+def _rest(description: str, what: str) -> str:
+    """What follows in a description on what is asked: " of a town."."""
+    found = re.search(rf"\b{what}\b(.*)", description)
+    return found[1] if found else "."
 
 
 def _signature(declaration: Declaration) -> str:
@@ -160,10 +172,11 @@ def _signature(declaration: Declaration) -> str:
 
 def _drawn_look_up(rng: Random) -> LookUp:
     what = rng.choice((made_up(rng), rng.choice(words.NOUNS)))
-    thing = rng.choice((*THINGS, made_up(rng)))
+    thing = rng.choice((*[thing for thing in THINGS if thing != what], made_up(rng)))
     names = (f"{rng.choice(VERBS)}_{what}", f"{rng.choice(VERBS)}{what.capitalize()}", what, f"{what}_of_{thing}")
     name = rng.choice((names[0], *names, made_up(rng)))
-    description = rng.choice(DESCRIPTIONS).format(what=what, thing=thing)
+    described = what not in re.split("_", name) or rng.random() > UNDESCRIBED
+    description = rng.choice(DESCRIPTIONS).format(what=what, thing=thing) if described else ""
     return LookUp(name, what, description, (Parameter(thing, _value(rng, word=0.85)), *_more_parameters(rng, thing)))
 
 

@@ -141,9 +141,15 @@ def _run(program: tuple[Instruction, ...], at: int, state: State) -> Iterator[tu
 
 
 def _working(instruction: Instruction, state: State) -> str | None:
-    """An instruction with what is held in the place of names: "4 < 8", "3 + 5 = 8"; None where it says it all."""
+    """An instruction with what is held in the place of names: "4 < 8", "3 + 5 = 8"; None where it says it all.
+
+    Whether two numbers are equal is worked out, "4 - 8 = 6": the model did not learn to see it.
+    """
     if isinstance(instruction, Jump):
-        return f"{_value(instruction.left, state)} {instruction.relation} {_value(instruction.right, state)}"
+        left, right = _value(instruction.left, state), _value(instruction.right, state)
+        if instruction.relation == "=":
+            return f"{left} - {right} = {(left - right) % 10}"
+        return f"{left} {instruction.relation} {right}"
     if instruction.sign == "=":
         return None
     held, given = _value(instruction.register, state), _value(instruction.operand, state)
