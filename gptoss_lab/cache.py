@@ -165,10 +165,10 @@ class Pass:
             cache.write(layer, keys, values)
         return LayerContext(self._caches, self._tables, layer, k, v)
 
-    def contexts(self, n_layers: int) -> list[LayerContext]:
-        """What the queries of each layer may look at, where the new keys and values have yet to be put."""
+    def context(self, layer: int) -> LayerContext:
+        """What the queries of a layer may look at, where the new keys and values have yet to be put."""
         empty = torch.empty(0)
-        return [LayerContext(self._caches, self._tables, layer, empty, empty) for layer in range(n_layers)]
+        return LayerContext(self._caches, self._tables, layer, empty, empty)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:

@@ -155,6 +155,12 @@ class Listener:
         """Whether anything listens at one of these points: what nobody wants need not be computed."""
         return any(self._prefix + point in self._registered for point in points)
 
+    def wanted(self, points: Collection[str], n_layers: int) -> dict[str, list[int]]:
+        """Which of these points of layers are listened at, and in which layers."""
+        every = range(n_layers)
+        layers = {point: [n for n in every if f"blocks.{n}.{point}" in self._registered] for point in points}
+        return {point: found for point, found in layers.items() if found}
+
     def __call__(self, point: str, tensor: Tensor) -> Tensor:
         name = self._prefix + point
         for function in self._registered.get(name, ()):
@@ -175,6 +181,9 @@ class SilentListener(Listener):
 
     def wants(self, *points: str) -> bool:
         return False
+
+    def wanted(self, points: Collection[str], n_layers: int) -> dict[str, list[int]]:
+        return {}
 
     def __call__(self, point: str, tensor: Tensor) -> Tensor:
         return tensor

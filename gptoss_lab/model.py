@@ -300,13 +300,15 @@ class Transformer:
         assert self._at_once is not None
         if should_stop():
             raise Stopped
-        hooks = [hook.at(layer) for layer in range(self.config.n_layers)]
-        points = self._at_once.points
-        wanted = {point: [layer for layer, at in enumerate(hooks) if at.wants(point)] for point in points}
-        residual, seen = self._at_once.run(residual, angles, forward_pass.contexts(len(hooks)), wanted)
-        for layer, at in enumerate(hooks):
+        points, n_layers = self._at_once.points, self.config.n_layers
+        wanted = hook.wanted(points, n_layers)
+        residual, seen = self._at_once.run(residual, angles, forward_pass.context, wanted)
+        if not wanted:
+            return residual
+        for layer in range(n_layers):
+            at = hook.at(layer)
             for point in points:
-                if layer in wanted[point]:
+                if layer in wanted.get(point, ()):
                     at(point, seen[point, layer])
         return residual
 

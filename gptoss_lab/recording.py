@@ -169,7 +169,7 @@ class Recorder:
     @observer
     def _keep(self, tensor: Tensor, hook: HookPoint) -> None:
         # A copy: a later hook may change the tensor in place.
-        self._seen.setdefault(hook.name, {})[hook.positions.start] = tensor[0].detach().cpu().numpy().copy()
+        self._seen.setdefault(hook.name, {})[hook.positions.start] = tensor[0].numpy(force=True).copy()
 
     @observer
     def _keep_heads(self, tensor: Tensor, hook: HookPoint) -> None:

@@ -4,7 +4,7 @@
 and give float32 tensors; weights stay in the type in which they are stored.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Literal, Protocol, cast, get_args
 
@@ -60,14 +60,14 @@ class Layers(Protocol):
         self,
         residual: Tensor,
         angles: tuple[Tensor, Tensor],
-        contexts: Sequence[Context],
+        context: Callable[[int], Context],
         wanted: Mapping[str, Sequence[int]],
     ) -> tuple[Tensor, dict[tuple[str, int], Tensor]]:
         """What comes out of the last layer, [batch, pos, d_model], and what passed at the wanted points, by point and
         layer.
 
-        residual: [batch, pos, d_model], what goes into the first. angles: cosine and sine, [pos, d_head / 2]. contexts:
-        one a layer; the new keys and values are put there. wanted: points, and in which layers.
+        residual: [batch, pos, d_model], what goes into the first. angles: cosine and sine, [pos, d_head / 2]. context:
+        that of a layer; its new keys and values are put there. wanted: points, and in which layers.
         """
         ...
 

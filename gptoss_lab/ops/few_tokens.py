@@ -5,7 +5,7 @@ What hooks may want to see is kept for every layer, and given afterwards. What t
 comes about where somebody asks for it, goes through the operations one by one.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -51,7 +51,7 @@ class Layers:
         self,
         residual: Tensor,
         angles: tuple[Tensor, Tensor],
-        contexts: Sequence[Context],
+        context: Callable[[int], Context],
         wanted: Mapping[str, Sequence[int]],
     ) -> tuple[Tensor, dict[tuple[str, int], Tensor]]:
         """See `gptoss_lab.ops.Layers`."""
@@ -62,8 +62,8 @@ class Layers:
             if key not in self._programs:
                 if len(self._programs) == _MOST_PROGRAMS:
                     del self._programs[next(iter(self._programs))]
-                self._programs[key] = _Program(self._config, self._weights, contexts, batch, pos, watched)
-            return self._programs[key].run(residual, angles, contexts[0], wanted)
+                self._programs[key] = _Program(self._config, self._weights, context, batch, pos, watched)
+            return self._programs[key].run(residual, angles, context(0), wanted)
 
 
 class _Program:
@@ -76,7 +76,7 @@ class _Program:
         self,
         config: ModelConfig,
         weights: Weights,
-        contexts: Sequence[Context],
+        context: Callable[[int], Context],
         batch: int,
         pos: int,
         watched: Sequence[int],
@@ -85,8 +85,7 @@ class _Program:
         self._config, self._batch, self._pos, self._n = config, batch, pos, batch * pos
         self._weights = weights  # whose addresses the jobs hold
         self._make_room()
-        layers = zip(weights.layers, contexts, strict=True)
-        steps = [step for i, (layer, context) in enumerate(layers) for step in self._layer(i, layer, context)]
+        steps = [step for i, layer in enumerate(weights.layers) for step in self._layer(i, layer, context(i))]
         self._steps = Steps(steps)
         self._find_fields(steps)
 
@@ -121,8 +120,8 @@ class _Program:
             sinks = self._weights.layers[layer].sinks
             seen["attn.hook_sink", layer] = (sinks - self._logs[layer]).exp().transpose(1, 2)
         for point in wanted.keys() & self._seen.keys():
-            for layer in wanted[point]:
-                seen[point, layer] = self._seen[point][layer].clone()  # the next run writes in the same place
+            copies = self._seen[point][list(wanted[point])]  # the next run writes in the same place
+            seen |= {(point, layer): copy for layer, copy in zip(wanted[point], copies, strict=True)}
         return self._residual[-1].clone(), seen
 
     def _patterns(self, n_keys: int) -> dict[tuple[str, int], Tensor]:
