@@ -310,30 +310,38 @@ def nano() -> Transformer:
 @pytest.mark.parametrize(
     ("domain", "size", "right"),
     [
-        ("addition", 2, 57),
-        ("addition", 4, 57),
-        ("addition", 8, 57),
-        ("subtraction", 3, 57),
-        ("subtraction", 8, 57),
-        ("machine", 12, 57),
-        ("cups", 12, 57),
-        ("words", None, 54),
-        ("json", None, 57),
-        ("python", None, 54),
-        ("browser", None, 54),
-        ("functions", None, 51),
-        ("false result", None, 54),
-        ("no call", None, 54),
-        ("refusal", None, 54),
+        ("addition", 2, 19),
+        ("addition", 4, 19),
+        ("addition", 8, 19),
+        ("subtraction", 3, 19),
+        ("subtraction", 8, 19),
+        ("machine", 12, 19),
+        ("cups", 12, 19),
+        ("words", None, 18),
+        ("json", None, 19),
+        ("python", None, 18),
+        ("browser", None, 18),
+        pytest.param("functions", None, 17, marks=pytest.mark.xfail(strict=True, reason="18 of these are well-formed")),
+        ("false result", None, 18),
+        ("no call", None, 18),
+        ("refusal", None, 18),
     ],
 )
 def test_it_answers_held_out_questions_with_its_thinking(
     nano, encoding, domain: str, size: int | None, right: int
 ) -> None:
-    problems = evaluate.held_out(domain, 60, seed=11, size=size)
+    problems = evaluate.held_out(domain, 20, seed=11, size=size)
     outcomes = evaluate.examine(nano, encoding, problems, "high")
-    assert len(outcomes) == 60
+    assert len(outcomes) == 20
     assert sum(outcome.right for outcome in outcomes) >= right  # the card has the real figures
+    assert sum(outcome.well_formed for outcome in outcomes) >= 19
+
+
+@pytest.mark.parametrize(("domain", "right"), [("functions", 51), ("no call", 54), ("browser", 54), ("refusal", 54)])
+def test_it_answers_as_large_a_share_of_more_questions(nano, encoding, domain: str, right: int) -> None:
+    outcomes = evaluate.examine(nano, encoding, evaluate.held_out(domain, 60, seed=11), "high")
+    assert len(outcomes) == 60
+    assert sum(outcome.right for outcome in outcomes) >= right
     assert sum(outcome.well_formed for outcome in outcomes) >= 57
 
 

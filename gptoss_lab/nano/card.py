@@ -130,10 +130,10 @@ CPU shared with other work: {tokens / seconds:.0f} tokens a second."""
 
 def _schedule(plan: Plan, tokens: int) -> str:
     options = ["--seed", str(plan.seed), "--steps", str(plan.steps), "--rate", f"{plan.learning_rate:g}"]
-    options += ["--more", *plan.more.split(",")] if plan.more else []
+    options += ["--more", *plan.more_of] if plan.more else []
     command = f"`python -m gptoss_lab.nano.train {shlex.join(options)}`"
     origin = f" `--from` the model before, {plan.start}" if plan.start else ""
-    named = Counter(plan.more.split(",") if plan.more else [])
+    named = Counter(plan.more_of)
     again = {n: ", ".join(domain for domain in named if named[domain] == n) for n in sorted(set(named.values()))}
     more = "".join(f"; {'twice' if n == 1 else f'{n + 1} times'} as much of {domains}" for n, domains in again.items())
     return f"""\

@@ -41,6 +41,11 @@ class Plan:
     rounded_steps: int = 2400
     """The last steps, in which weights are rounded as the checkpoint stores them."""
 
+    @property
+    def more_of(self) -> tuple[str, ...]:
+        """The domains that `more` names."""
+        return tuple(self.more.split(",")) if self.more else ()
+
     def to_dict(self) -> dict[str, Any]:
         """One level deep, for comparing and for the card."""
         plan = asdict(self)

@@ -48,7 +48,7 @@ def train(
     """
     progress = Progress.resume(plan, work, start)
     end = min(plan.steps, stop_at or plan.steps)
-    batches = stream(plan.seed, encoding, plan.tokens_per_batch, progress.place, more=plan.more.split(","))
+    batches = stream(plan.seed, encoding, plan.tokens_per_batch, progress.place, more=plan.more_of)
     right = None
     with (
         Gradients(plan, progress, processes) as gradients,
