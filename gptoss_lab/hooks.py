@@ -77,11 +77,13 @@ def observer(function: Callable) -> Callable:
 
 
 def only_observed(registered: Registered, points: Collection[str]) -> bool:
-    """Whether all hooks inside layers are observers, and at some of these points."""
+    """Whether all hooks beyond the embedding are observers, and at some of these points of layers."""
     return all(
-        name.split(".", 2)[2] in points and all(getattr(function, "observes", False) for function in functions)
+        name.startswith("blocks.")
+        and name.split(".", 2)[2] in points
+        and all(getattr(function, "observes", False) for function in functions)
         for name, functions in registered.items()
-        if name.startswith("blocks.")
+        if name != "hook_embed"
     )
 
 

@@ -187,9 +187,8 @@ class Transformer:
         with Pass(caches, tokens.shape[1]) as forward_pass:
             forward_pass.note(tokens)
             if self._goes_at_once(tokens, registered):
-                residual = self._layers_at_once(residual, angles, forward_pass, hook, should_stop)
-            else:
-                residual = self._layers(residual, angles, forward_pass, hook, should_stop)
+                return self._run_at_once(residual, angles, forward_pass, hook, last_only, should_stop)
+            residual = self._layers(residual, angles, forward_pass, hook, should_stop)
         normalized = self._norm("ln_final", residual, self._running.final_norm, hook)
         if last_only:
             normalized = normalized[:, -1:].contiguous()
@@ -281,36 +280,35 @@ class Transformer:
     def _project(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         return self.ops.linear(x, weight, bias, self.precision)
 
-    # A quicker way through the layers
+    # A quicker way
 
     def _goes_at_once(self, tokens: Tensor, registered: Registered) -> bool:
-        """Whether an engine takes these few tokens through all layers at once, and nobody wants to intervene."""
+        """Whether an engine takes these few tokens all the way at once, and nobody wants to intervene."""
         layers = self._at_once
         return layers is not None and tokens.numel() <= layers.most and only_observed(registered, layers.points)
 
-    def _layers_at_once(
+    def _run_at_once(
         self,
         residual: Tensor,
         angles: tuple[Tensor, Tensor],
         forward_pass: Pass,
         hook: Listener,
+        last_only: bool,
         should_stop: Callable[[], bool],
     ) -> Tensor:
-        """As `_layers`. Observers are called when all layers are done."""
+        """From the residual stream that goes into the first layer to the logits. Observers are called at the end."""
         assert self._at_once is not None
         if should_stop():
             raise Stopped
         points, n_layers = self._at_once.points, self.config.n_layers
         wanted = hook.wanted(points, n_layers)
-        residual, seen = self._at_once.run(residual, angles, forward_pass.context, wanted)
-        if not wanted:
-            return residual
-        for layer in range(n_layers):
+        logits, seen = self._at_once.run(residual, angles, forward_pass.context, wanted, last_only)
+        for layer in range(n_layers if wanted else 0):
             at = hook.at(layer)
             for point in points:
                 if layer in wanted.get(point, ()):
                     at(point, seen[point, layer])
-        return residual
+        return logits
 
     # Checks
 
@@ -336,7 +334,7 @@ class Transformer:
             raise TypeError(f"token ids are integers; got a tensor of {ids.dtype}")
         if ids.dim() not in (1, 2):
             raise ValueError(f"tokens are [pos] or [batch, pos]; got a tensor of shape {tuple(ids.shape)}")
-        low, high = int(ids.min()), int(ids.max())
+        low, high = (int(bound) for bound in ids.aminmax())
         if low < 0 or high >= self.config.d_vocab:
             raise ValueError(f"token ids run from 0 to {self.config.d_vocab - 1}; got {low if low < 0 else high}")
         return ids.reshape(-1, ids.shape[-1]).to(self.device, torch.int64)

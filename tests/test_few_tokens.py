@@ -109,6 +109,22 @@ def test_a_fork_goes_its_own_way() -> None:
         near(quick([token], branches[0]), plain([token], branches[1]))
 
 
+@pytest.mark.parametrize("batch, pos", [(1, 1), (1, 4), (3, 2)])
+def test_the_last_positions_alone(batch: int, pos: int) -> None:
+    quick, plain = two_ways("odd heads, wide experts")
+    ids = torch.randint(quick.config.d_vocab, (batch, pos))
+    expected = plain(ids)
+    near(quick(ids, last_only=True), expected[:, -1:])
+    near(quick(ids), expected)
+
+
+def test_what_comes_after_the_layers_can_be_changed() -> None:
+    quick, _ = two_ways("odd heads, wide experts")
+    logits = quick([1])
+    with quick.hooks([("ln_final.hook_normalized", lambda tensor, hook: -tensor)]):
+        near(quick([1]), -logits)
+
+
 def test_observers_see_what_they_see_otherwise() -> None:
     quick, plain = two_ways("odd heads, wide experts")
     points = [f"blocks.*.{point}" for point in few_tokens.Layers.points]
@@ -123,7 +139,7 @@ def test_observers_see_what_they_see_otherwise() -> None:
             values[hook.name] = tensor.clone()
 
         model([3, 1, 4], cache)
-        with model.hooks([(points, look), ("ln_final.hook_scale", lambda tensor, hook: None)]):
+        with model.hooks([(points, look), ("hook_embed", lambda tensor, hook: None)]):
             model([1, 5], cache)
         order.append(names)
         seen.append(values)

@@ -49,7 +49,7 @@ class Context(Protocol):
 
 
 class Layers(Protocol):
-    """All layers of a model at once, for few tokens."""
+    """All layers of a model at once and the logits after them, for few tokens."""
 
     most: int
     """Tokens, of all sequences together, that may go this way."""
@@ -62,12 +62,13 @@ class Layers(Protocol):
         angles: tuple[Tensor, Tensor],
         context: Callable[[int], Context],
         wanted: Mapping[str, Sequence[int]],
+        last_only: bool,
     ) -> tuple[Tensor, dict[tuple[str, int], Tensor]]:
-        """What comes out of the last layer, [batch, pos, d_model], and what passed at the wanted points, by point and
-        layer.
+        """Logits, [batch, pos, d_vocab] or [batch, 1, d_vocab] of the last position only, and what passed at the wanted
+        points, by point and layer.
 
-        residual: [batch, pos, d_model], what goes into the first. angles: cosine and sine, [pos, d_head / 2]. context:
-        that of a layer; its new keys and values are put there. wanted: points, and in which layers.
+        residual: [batch, pos, d_model], what goes into the first layer. angles: cosine and sine, [pos, d_head / 2].
+        context: that of a layer; its new keys and values are put there. wanted: points, and in which layers.
         """
         ...
 

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gptoss_lab.ops.compile import Kernel, device, inner_loop, job_reader
+from gptoss_lab.ops.place import read_place
 from gptoss_lab.ops.simd import (
     add_outer,
     add_to,
@@ -66,9 +67,7 @@ class Attention(NamedTuple):
     scale: float
     sinks: int
     window: int
-    start: int
-    tables: int
-    n_pieces: int
+    place: int  # `gptoss_lab.ops.place.Place`
     piece_length: int
     key_offset: int
     value_offset: int
@@ -122,8 +121,8 @@ _own_bytes_in_kernel = device(_own_bytes)
 
 class _Block(NamedTuple):
     """Queries of one sequence that share a key-value head, and a thread's memory for them. What is [..][query] has
-    _WIDTH * LANES of them, one in each lane; or one in two neighbours, of which one has the even dimensions and the
-    other the odd ones, and there are half as many rows where it says d_head.
+    _WIDTH * LANES of them, one in each lane. Of few queries there is one vector, and each may be in two neighbouring
+    lanes: one has the even dimensions and the other the odd ones, and there are half as many rows where it says d_head.
     """
 
     sequence: int
@@ -131,6 +130,7 @@ class _Block(NamedTuple):
     first: int  # queries are counted through positions and, within these, heads that share a key-value head
     n: int
     each: int  # lanes that a query takes
+    width: int  # vectors that are in use
     queries: int  # [d_head][query], scaled
     scores: int  # [_KEYS][query]
     first_key: int  # int32 [query]
@@ -143,7 +143,7 @@ class _Block(NamedTuple):
 
 
 @device
-def _block(job, item, split, own, lanes_of_few):
+def _block(job, item, split, own, may_be_few):
     group = job.n_heads // job.n_kv_heads
     sequence, kv_head = item % job.batch, item // job.batch % job.n_kv_heads
     first = item // job.batch // job.n_kv_heads * _WIDTH * LANES
@@ -151,12 +151,14 @@ def _block(job, item, split, own, lanes_of_few):
     lists = scores + _KEYS * _ROW
     n = min(_WIDTH * LANES, job.pos * group - first)
     partial = job.partial + (item * job.n_splits + split) * (job.d_head + 2) * _ROW
+    few = may_be_few and n * _LANES_OF_FEW <= LANES
     return _Block(
         sequence,
         kv_head,
         first,
         n,
-        lanes_of_few if n * lanes_of_few <= LANES else 1,
+        _LANES_OF_FEW if few else 1,
+        1 if few else _WIDTH,
         own,
         scores,
         lists,
@@ -173,26 +175,27 @@ def _block(job, item, split, own, lanes_of_few):
 def attend(thread, n_threads, address):
     """Every block in every split; finished, where there is one split."""
     job = _read(address)
+    place = read_place(job.place)
     own = job.scratch + thread * _own_bytes_in_kernel(job.d_head)
     n_items = _n_items(job)
     for task in range(thread, n_items * job.n_splits, n_threads):  # in turn: later blocks see more keys
         item, split = task // job.n_splits, task % job.n_splits
-        block = _block(job, item, split, own, _LANES_OF_FEW)
-        _describe(job, block)
+        block = _block(job, item, split, own, True)
+        _describe(job, place, block)
         _gather(job, block)
         _begin_softmax(job, block, split)
         group = job.n_heads // job.n_kv_heads
-        first_position = job.start + block.first // group
-        last_position = job.start + (block.first + block.n - 1) // group
+        first_position = place.start + block.first // group
+        last_position = place.start + (block.first + block.n - 1) // group
         first, end = max(job.first_key, first_position - job.window + 1), min(last_position + 1, job.end_key)
         n = max(end - first, 0)
         first, end = first + n * split // job.n_splits, first + n * (split + 1) // job.n_splits
         # Some query of the block may not see all of these keys.
         hidden = end > first_position + 1 or first < last_position - job.window + 1
-        if block.n * _LANES_OF_FEW <= LANES:
-            _attend_few(job, block, first, end, hidden)
+        if block.width == 1:
+            _attend_few(job, place, block, first, end, hidden)
         else:
-            _attend_many(job, block, first, end, hidden)
+            _attend_many(job, place, block, first, end, hidden)
         if job.n_splits == 1:
             _finish(job, block)
 
@@ -207,12 +210,13 @@ def _n_items(job):
 def merge(thread, n_threads, address):
     """After `attend`: what the splits of each block found, together."""
     job = _read(address)
+    place = read_place(job.place)
     own = job.scratch + thread * _own_bytes_in_kernel(job.d_head)
     for item in range(thread, _n_items(job), n_threads):
-        block = _block(job, item, 0, own, _LANES_OF_FEW)
+        block = _block(job, item, 0, own, True)
         for split in range(1, job.n_splits):
-            _merge_into(job, block, _block(job, item, split, own, _LANES_OF_FEW))
-        _describe(job, block)
+            _merge_into(job, block, _block(job, item, split, own, True))
+        _describe(job, place, block)
         _finish(job, block)
 
 
@@ -234,43 +238,44 @@ def look(thread, n_threads, address):
     there are zeros.
     """
     job = _read(address)
+    place = read_place(job.place)
     group = job.n_heads // job.n_kv_heads
     own = job.scratch + thread * _own_bytes_in_kernel(job.d_head)
     for item in range(thread, _n_items(job), n_threads):
-        block = _block(job, item, 0, own, 1)
-        _describe(job, block)
+        block = _block(job, item, 0, own, False)
+        _describe(job, place, block)
         _gather(job, block)
         for lane in range(_WIDTH * LANES):
             set_float(block.largest + 4 * lane, get_float(job.logs + get_int(block.rows + 8 * lane) // job.d_head))
             query = block.first + min(lane, block.n - 1)
             row = (block.sequence * job.n_heads + block.kv_head * group + query % group) * job.pos + query // group
             set_int(block.rows + 8 * lane, 4 * row * job.end_key)
-        first = max(0, job.start + block.first // group - job.window + 1)
-        _look(job, block, first, job.start + (block.first + block.n - 1) // group + 1)
+        first = max(0, place.start + block.first // group - job.window + 1)
+        _look(job, place, block, first, place.start + (block.first + block.n - 1) // group + 1)
 
 
 @device
 def _merge_into(job, block, other):
-    for i in range(0, _ROW, VECTOR):
+    for i in range(0, block.width * VECTOR, VECTOR):
         largest = maximum(load(block.largest + i), load(other.largest + i))
         ours, theirs = exp(load(block.largest + i) - largest), exp(load(other.largest + i) - largest)
         store(block.largest + i, largest)
         store(block.mass + i, load(block.mass + i) * ours + load(other.mass + i) * theirs)
-        for at in range(i, job.d_head * _ROW, _ROW):
+        for at in range(i, job.d_head // block.each * _ROW, _ROW):
             store(block.z + at, load(block.z + at) * ours + load(other.z + at) * theirs)
 
 
 @device
-def _describe(job, block):
+def _describe(job, place, block):
     """Where each query is and what it may see; the last one stands in for those that are missing."""
     group = job.n_heads // job.n_kv_heads
-    for lane in range(_WIDTH * LANES):
+    for lane in range(block.width * LANES):
         query = block.first + min(lane // block.each, block.n - 1)
         position = query // group
         row = (block.sequence * job.pos + position) * job.n_heads + block.kv_head * group + query % group
         set_int(block.rows + 8 * lane, 4 * (row * job.d_head + lane % block.each))
-        set_int32(block.first_key + 4 * lane, job.start + position - job.window + 1)
-        set_int32(block.last_key + 4 * lane, job.start + position)
+        set_int32(block.first_key + 4 * lane, place.start + position - job.window + 1)
+        set_int32(block.last_key + 4 * lane, place.start + position)
     for i in range(LANES):
         set_int(block.places + 8 * i, i * _ROW)
 
@@ -278,51 +283,65 @@ def _describe(job, block):
 @device
 def _gather(job, block):
     """Queries, scaled, each in its lanes."""
-    whole = job.d_head // LANES * LANES if block.each == 1 else 0
-    for vector in range(_WIDTH):
+    for vector in range(block.width):
         rows, to = block.rows + 8 * vector * LANES, block.queries + vector * VECTOR
-        for d in range(0, whole, LANES):
-            gather_columns(rows, job.q + 4 * d, to + d * _ROW, block.places)
-        for d in range(whole, job.d_head // block.each):
-            for lane in range(LANES):
-                q = job.q + get_int(rows + 8 * lane) + 4 * d * block.each
-                set_float(to + d * _ROW + 4 * lane, get_float(q))
-    for at in range(0, job.d_head * _ROW, VECTOR):
-        store(block.queries + at, load(block.queries + at) * splat(job.scale))
+        if block.each == 2:
+            for lane in range(0, LANES, 2):
+                _copy_pairs(job.q + get_int(rows + 8 * lane), 8, to + 4 * lane, _ROW, job.d_head // 2)
+        else:
+            whole = job.d_head // LANES * LANES
+            for d in range(0, whole, LANES):
+                gather_columns(rows, job.q + 4 * d, to + d * _ROW, block.places)
+            for d in range(whole, job.d_head):
+                for lane in range(LANES):
+                    set_float(to + d * _ROW + 4 * lane, get_float(job.q + get_int(rows + 8 * lane) + 4 * d))
+        for at in range(to, to + job.d_head // block.each * _ROW, _ROW):
+            store(at, load(at) * splat(job.scale))
+
+
+@device
+def _copy_pairs(source, stride, to, to_stride, n):
+    """n times two neighbouring floats."""
+    for i in range(n):
+        set_int(to + i * to_stride, get_int(source + i * stride))
 
 
 @device
 def _begin_softmax(job, block, split):
     """The sink is the first of the scores; the first split counts it."""
     group = job.n_heads // job.n_kv_heads
-    for lane in range(_WIDTH * LANES):
+    for lane in range(block.width * LANES):
         head = block.kv_head * group + (block.first + min(lane // block.each, block.n - 1)) % group
         set_float(block.largest + 4 * lane, get_float(job.sinks + 4 * head))
         set_float(block.mass + 4 * lane, 1.0 if split == 0 and job.sink else 0.0)
-    for at in range(0, job.d_head * _ROW, VECTOR):
-        store(block.z + at, splat(0.0))
+    for i in range(0, block.width * VECTOR, VECTOR):
+        for at in range(i, job.d_head // block.each * _ROW, _ROW):
+            store(block.z + at, splat(0.0))
 
 
 @device
 def _finish(job, block):
-    for i in range(0, _ROW, VECTOR):
+    for i in range(0, block.width * VECTOR, VECTOR):
         share = splat(1.0) / maximum(load(block.mass + i), splat(_LEAST_MASS))
-        for at in range(i, job.d_head * _ROW, _ROW):
+        for at in range(i, job.d_head // block.each * _ROW, _ROW):
             store(block.z + at, load(block.z + at) * share)
     if job.logs:
         for lane in range(0, block.n * block.each, block.each):
             mass = max(get_float(block.mass + 4 * lane), np.float32(_LEAST_MASS))
             row = get_int(block.rows + 8 * lane) // job.d_head  # bytes of one number instead of d_head
             set_float(job.logs + row, get_float(block.largest + 4 * lane) + np.float32(np.log(np.float64(mass))))
-    whole = job.d_head // LANES * LANES if block.each == 1 else 0
     for vector in range((block.n * block.each + LANES - 1) // LANES):
         rows, source = block.rows + 8 * vector * LANES, block.z + vector * VECTOR
-        for d in range(0, whole, LANES):
-            scatter_columns(source + d * _ROW, _ROW, rows, job.z + 4 * d)
-        for d in range(whole, job.d_head // block.each):
-            for lane in range(LANES):
-                to = job.z + get_int(rows + 8 * lane) + 4 * d * block.each
-                set_float(to, get_float(source + d * _ROW + 4 * lane))
+        if block.each == 2:
+            for lane in range(0, LANES, 2):
+                _copy_pairs(source + 4 * lane, _ROW, job.z + get_int(rows + 8 * lane), 8, job.d_head // 2)
+        else:
+            whole = job.d_head // LANES * LANES
+            for d in range(0, whole, LANES):
+                scatter_columns(source + d * _ROW, _ROW, rows, job.z + 4 * d)
+            for d in range(whole, job.d_head):
+                for lane in range(LANES):
+                    set_float(job.z + get_int(rows + 8 * lane) + 4 * d, get_float(source + d * _ROW + 4 * lane))
 
 
 def _make_attend(width, each):
@@ -403,9 +422,9 @@ def _make_attend(width, each):
                 store(score, only_between(load(score), key + i, load_ints(begin), load_ints(last)))
 
     @device
-    def look(job, block, first, end):
+    def look(job, place, block, first, end):
         """Every query's weight for the keys from `first` to end - 1; block.largest holds the logs."""
-        tables = job.tables + 8 * block.sequence * job.n_pieces
+        tables = place.tables + 8 * block.sequence * place.n_pieces
         key = first
         while key < end:
             slot = key % job.piece_length
@@ -441,8 +460,8 @@ def _make_attend(width, each):
                     set_float(to, get_float(source + i * _ROW + 4 * lane))
 
     @device
-    def attend(job, block, first, end, mask):
-        tables = job.tables + 8 * block.sequence * job.n_pieces
+    def attend(job, place, block, first, end, mask):
+        tables = place.tables + 8 * block.sequence * place.n_pieces
         key = first
         while key < end:
             slot = key % job.piece_length
@@ -450,9 +469,11 @@ def _make_attend(width, each):
             piece = get_int(tables + 8 * (key // job.piece_length))
             at = 4 * (block.kv_head * job.piece_length + slot) * job.d_head
             keys, values = piece + 4 * job.key_offset + at, piece + 4 * job.value_offset + at
-            following = min((key + n) // job.piece_length, job.n_pieces - 1)
-            ahead = get_int(tables + 8 * following) + ((key + n) % job.piece_length - slot) * 4 * job.d_head + at
-            next_keys, next_values = ahead + 4 * job.key_offset, ahead + 4 * job.value_offset
+            next_keys, next_values = keys, values
+            if key + n < end:
+                slots_on = (key + n) % job.piece_length - slot
+                ahead = get_int(tables + 8 * ((key + n) // job.piece_length)) + 4 * slots_on * job.d_head + at
+                next_keys, next_values = ahead + 4 * job.key_offset, ahead + 4 * job.value_offset
             for i in range(0, n * _ROW, VECTOR):
                 store(block.scores + i, splat(0.0))
             if job.d_head == 64:

@@ -64,16 +64,17 @@ class Kernel:
 
 
 class ParallelLoop:
-    """A function (kernel's address, n_threads, address of a job) with a prange, compiled when it is first needed."""
+    """A function of integers with a prange, compiled when it is first needed."""
 
-    def __init__(self, function: Callable[[int, int, int], None]):
+    def __init__(self, function: Callable[..., None]):
         self._function = function
         _compilable.append(self)
 
     @cached_property
-    def run(self) -> Callable[[int, int, int], None]:
+    def run(self) -> Callable[..., None]:
+        signature = types.void(*[types.int64] * self._function.__code__.co_argcount)
         with _caching() as caching:
-            return numba.njit(_SIGNATURE, parallel=True, nogil=True, cache=caching, **_OPTIONS)(self._function)
+            return numba.njit(signature, parallel=True, nogil=True, cache=caching, **_OPTIONS)(self._function)
 
 
 def job_reader(job: type) -> Any:

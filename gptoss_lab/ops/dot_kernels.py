@@ -153,7 +153,8 @@ def spread(thread, n_threads, address):
 def _spread_vectors(job, vectors, thread, n_threads):
     length = _length_in_kernel(job.format, job.n_in)
     for group in range(job.n_groups):
-        for i in range(get_int(job.starts + 8 * group) + thread, get_int(job.ends + 8 * group), n_threads):
+        first = get_int(job.starts + 8 * group)
+        for i in range(first + (thread - first) % n_threads, get_int(job.ends + 8 * group), n_threads):
             source = get_int(job.sources + 8 * i) if job.sources else i
             x, to = job.x + 4 * source * job.n_in, vectors + 4 * i * length
             if _in_pairs(job, group):

@@ -1,5 +1,5 @@
-"""All layers of a model, for a few tokens at a time, as one list of steps: launches from Python, one by one, would take
-a third of the time that a token does.
+"""All layers of a model and its unembedding, for a few tokens at a time, as one list of steps: launches from Python,
+one by one, would take a third of the time that a token does.
 
 What hooks may want to see is kept for every layer, and given afterwards. What they may want to change, and what only
 comes about where somebody asks for it, goes through the operations one by one.
@@ -15,6 +15,7 @@ from torch import Tensor
 from gptoss_lab.config import ModelConfig
 from gptoss_lab.ops import Context, attention_kernels, dot_kernels, row_kernels
 from gptoss_lab.ops.attention_kernels import Attention, Blend
+from gptoss_lab.ops.place import Place
 from gptoss_lab.ops.products import Groups, Matrices, Rows, address_of, dots_job, stored
 from gptoss_lab.ops.row_kernels import Choice, Grouping, Keeping, Norm, Rotation, Sum
 from gptoss_lab.ops.steps import Step, Steps
@@ -25,7 +26,7 @@ _MOST_PROGRAMS = 4  # that are kept: for sixteen tokens of gpt-oss-20b one takes
 
 
 class Layers:
-    """The layers of one model."""
+    """The layers of one model, and what comes after them."""
 
     most = 16
     """Tokens, of all sequences together, that may go this way."""
@@ -45,7 +46,7 @@ class Layers:
 
     def __init__(self, config: ModelConfig, weights: Weights):
         self._config, self._weights = config, weights
-        self._programs: dict[tuple[int, int, int, tuple[int, ...]], _Program] = {}
+        self._programs: dict[tuple[int, int, bool, int, tuple[int, ...]], _Program] = {}
 
     def run(
         self,
@@ -53,16 +54,17 @@ class Layers:
         angles: tuple[Tensor, Tensor],
         context: Callable[[int], Context],
         wanted: Mapping[str, Sequence[int]],
+        last_only: bool,
     ) -> tuple[Tensor, dict[tuple[str, int], Tensor]]:
         """See `gptoss_lab.ops.Layers`."""
         batch, pos, _ = residual.shape
         with lock:
             watched = tuple(sorted({*wanted.get("attn.hook_pattern", ()), *wanted.get("attn.hook_sink", ())}))
-            key = (batch, pos, threads(), watched)
+            key = (batch, pos, last_only, threads(), watched)
             if key not in self._programs:
                 if len(self._programs) == _MOST_PROGRAMS:
                     del self._programs[next(iter(self._programs))]
-                self._programs[key] = _Program(self._config, self._weights, context, batch, pos, watched)
+                self._programs[key] = _Program(self._config, self._weights, context, batch, pos, last_only, watched)
             return self._programs[key].run(residual, angles, context(0), wanted)
 
 
@@ -79,29 +81,29 @@ class _Program:
         context: Callable[[int], Context],
         batch: int,
         pos: int,
+        last_only: bool,
         watched: Sequence[int],
     ):
         self._watched = watched
         self._config, self._batch, self._pos, self._n = config, batch, pos, batch * pos
         self._weights = weights  # whose addresses the jobs hold
+        self._read_out = torch.arange(self._n).reshape(batch, pos)[:, -1 if last_only else 0 :].contiguous()
         self._make_room()
         steps = [step for i, layer in enumerate(weights.layers) for step in self._layer(i, layer, context(i))]
+        steps += self._ending()
         self._steps = Steps(steps)
         self._find_fields(steps)
 
     def _find_fields(self, steps: Sequence[Step]) -> None:
         """The jobs' fields that differ from run to run."""
         jobs = [step.jobs[0] for step in steps]
-        rotations = [i for i, job in enumerate(jobs) if isinstance(job, Rotation)]
-        placed = [i for i, job in enumerate(jobs) if isinstance(job, Keeping | Attention)]
-        looks = [i for i in placed if steps[i].kernel is attention_kernels.look]
-        sharing = [i for i in placed if len(steps[i].jobs) == 2]
+        attentions = {i: job for i, job in enumerate(jobs) if isinstance(job, Attention)}
+        looks = [i for i in attentions if steps[i].kernel is attention_kernels.look]
+        sharing = [i for i in attentions if len(steps[i].jobs) == 2]
         field = self._steps.field
-        self._cos, self._sin = (field(rotations, name) for name in ("cos", "sin"))
-        self._start, self._tables, self._n_pieces = (field(placed, name) for name in ("start", "tables", "n_pieces"))
         self._end_of_shared, self._first_not_shared = field(sharing, "end_key", 0), field(sharing, "first_key", 1)
         self._pattern, self._pattern_width = (field(looks, name) for name in ("z", "end_key"))
-        attentions = {i: job for i, job in enumerate(jobs) if isinstance(job, Attention)}
+        self._logits = field([len(steps) - 1], "out")
         self._attentions = list(attentions)
         self._windows = np.array([job.window for job in attentions.values()])
 
@@ -113,6 +115,8 @@ class _Program:
         wanted: Mapping[str, Sequence[int]],
     ) -> tuple[Tensor, dict[tuple[str, int], Tensor]]:
         self._residual[0].copy_(residual)
+        logits = torch.empty(*self._read_out.shape, self._weights.unembedding.shape[0])
+        self._logits.set(logits.data_ptr())
         self._go_to(angles, context)
         seen = self._patterns(context.start + self._pos)
         self._steps.run()
@@ -122,7 +126,7 @@ class _Program:
         for point in wanted.keys() & self._seen.keys():
             copies = self._seen[point][list(wanted[point])]  # the next run writes in the same place
             seen |= {(point, layer): copy for layer, copy in zip(wanted[point], copies, strict=True)}
-        return self._residual[-1].clone(), seen
+        return logits, seen
 
     def _patterns(self, n_keys: int) -> dict[tuple[str, int], Tensor]:
         """Memory for the attention patterns, which the jobs are told of."""
@@ -134,12 +138,8 @@ class _Program:
 
     def _go_to(self, angles: tuple[Tensor, Tensor], context: Context) -> None:
         """Tells the jobs at which positions the tokens stand."""
-        cos, sin = angles
-        self._cos.set(cos.data_ptr())
-        self._sin.set(sin.data_ptr())
-        self._start.set(context.start)
-        self._tables.set(context.tables.ctypes.data)
-        self._n_pieces.set(context.tables.shape[1])
+        tables, (cos, sin) = context.tables, angles
+        self._place[:] = Place(context.start, tables.ctypes.data, tables.shape[1], cos.data_ptr(), sin.data_ptr())
         if self._batch > 1:
             n_shared = _n_shared(context)
             self._end_of_shared.set(n_shared)
@@ -153,6 +153,7 @@ class _Program:
         def in_layers(*shape: int, n_layers: int = c.n_layers, dtype: torch.dtype = torch.float32) -> Tensor:
             return torch.empty(n_layers, self._batch, self._pos, *shape, dtype=dtype)
 
+        self._place = np.zeros(len(Place._fields), dtype=np.int64)
         self._residual = in_layers(c.d_model, n_layers=c.n_layers + 1)
         self._seen = {
             "hook_resid_pre": self._residual[:-1],
@@ -167,7 +168,7 @@ class _Program:
         self._x = torch.empty(n, c.d_model)
         self._q, self._k, self._v = (torch.empty(n, m * c.d_head) for m in (c.n_heads, c.n_kv_heads, c.n_kv_heads))
         self._hidden = torch.empty(n * k, c.d_mlp)
-        self._all = torch.tensor([0, n])
+        self._all, self._all_read_out = torch.tensor([0, n]), torch.tensor([0, self._read_out.numel()])
         # Pairs of token and rank, by expert.
         self._starts, self._pairs, self._tokens = torch.empty(c.n_experts + 1 + 2 * n * k, dtype=torch.int64).split(
             [c.n_experts + 1, n * k, n * k]
@@ -194,6 +195,12 @@ class _Program:
         yield self._norm(mid, weights.mlp_norm)
         yield from self._experts(i, weights, mid, post)
 
+    def _ending(self) -> Iterator[Step]:
+        yield self._norm(self._residual[-1].data_ptr(), self._weights.final_norm)
+        count = self._all_read_out.data_ptr()
+        x = Rows(self._x.data_ptr(), self._read_out.data_ptr())
+        yield from self._dots([stored(self._weights.unembedding, None)], Groups(0, count, count + 8, 1), x, [Rows(0)])
+
     def _norm(self, residual: int, gain: Tensor) -> Step:
         d_model, eps = self._config.d_model, self._config.norm_eps
         return Step(
@@ -209,13 +216,14 @@ class _Program:
             stored(weights.v, weights.v_bias),
         ]
         yield from self._dense(matrices, self._x.data_ptr(), [q, k, v])
+        place = self._place.ctypes.data
         turned = [(q, c.n_heads), (k, c.n_kv_heads)]
         yield Step(
             row_kernels.rotate,
-            [Rotation(x, 0, 0, x, self._n, self._pos, n_heads, c.d_head // 2) for x, n_heads in turned],
+            [Rotation(x, place, x, self._n, self._pos, n_heads, c.d_head // 2) for x, n_heads in turned],
             0,
         )
-        where = (0, 0, 0, context.piece_length, context.key_offset, context.value_offset)
+        where = (place, context.piece_length, context.key_offset, context.value_offset)
         yield Step(row_kernels.keep, [Keeping(k, v, self._batch, self._pos, c.n_kv_heads, c.d_head, *where)], 0)
         heads = (c.n_heads, c.n_kv_heads, c.d_head, c.d_head**-0.5, address_of(weights.sinks), window)
         everything = (0, 2 * c.n_ctx, 1, self._logs[i].data_ptr())
@@ -261,7 +269,7 @@ class _Program:
             [stored(weights.gate_up, weights.gate_up_bias)], groups, x, [hidden], swiglu_limit=c.swiglu_limit
         )
         yield from self._dots([stored(weights.down, weights.down_bias)], groups, hidden, [out], factors=shares_of)
-        yield Step(row_kernels.add_up, [Sum(mid, shares, post, n, k, c.d_model)], n * k * c.d_model)
+        yield Step(row_kernels.add_up, [Sum(mid, shares, post, n, k, c.d_model)], 4 * n * k * c.d_model)
 
     def _dense(self, matrices: Sequence[Matrices], x: int, outs: Sequence[int], addends: int = 0) -> Iterator[Step]:
         """All tokens meet each of the matrices."""

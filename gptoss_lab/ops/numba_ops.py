@@ -4,6 +4,7 @@ are stored.
 
 from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,6 +13,7 @@ from gptoss_lab.ops import Context, Precision, attention_kernels, products, row_
 from gptoss_lab.ops.attention_kernels import Attention
 from gptoss_lab.ops.compile import prepare
 from gptoss_lab.ops.few_tokens import Layers
+from gptoss_lab.ops.place import Place
 from gptoss_lab.ops.products import Groups, Matrices, Rows, number_in_panels, stored
 from gptoss_lab.ops.row_kernels import Grouping, Norm, Rotation
 from gptoss_lab.ops.threads import launch, lock, scratch, set_threads, threads
@@ -47,7 +49,8 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     x, cos, sin = _float32(x), cos.contiguous(), sin.contiguous()
     out = torch.empty_like(x)
     batch, pos, n_heads, d_head = x.shape
-    job = Rotation(x.data_ptr(), cos.data_ptr(), sin.data_ptr(), out.data_ptr(), batch * pos, pos, n_heads, d_head // 2)
+    place = np.array(Place(0, 0, 0, cos.data_ptr(), sin.data_ptr()), dtype=np.int64)
+    job = Rotation(x.data_ptr(), place.ctypes.data, out.data_ptr(), batch * pos, pos, n_heads, d_head // 2)
     launch(row_kernels.rotate, job, 4 * x.numel())
     return out
 
@@ -169,6 +172,8 @@ def attention(q: Tensor, context: Context, sinks: Tensor, window: int | None) ->
     n_keys = context.start + pos if window is None else min(context.start + pos, window + pos)
     n_splits = min(max(1, -(-threads() // blocks)), max(1, n_keys // _KEYS_WORTH_A_SPLIT))
     partial_size = blocks * n_splits * attention_kernels.partial_floats(d_head)
+    tables = context.tables
+    place = np.array(Place(context.start, tables.ctypes.data, tables.shape[1], 0, 0), dtype=np.int64)
     with lock:
         partial = scratch(partial_size + attention_kernels.scratch_floats(d_head, threads()))
         job = Attention(
@@ -182,9 +187,7 @@ def attention(q: Tensor, context: Context, sinks: Tensor, window: int | None) ->
             scale=d_head**-0.5,
             sinks=sinks.data_ptr(),
             window=context.start + pos if window is None else window,
-            start=context.start,
-            tables=context.tables.ctypes.data,
-            n_pieces=context.tables.shape[1],
+            place=place.ctypes.data,
             piece_length=context.piece_length,
             key_offset=context.key_offset,
             value_offset=context.value_offset,

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gptoss_lab.ops.compile import Kernel, device, job_reader
+from gptoss_lab.ops.place import read_place
 from gptoss_lab.ops.simd import (
     fma,
     get_float,
@@ -34,8 +35,7 @@ class Rotation(NamedTuple):
     """Turns the pairs (x[i], x[i + half]) of each head by the i-th angle of its position."""
 
     x: int  # [n_rows, n_heads, 2 * half]
-    cos: int  # [n_positions, half]
-    sin: int
+    place: int  # `gptoss_lab.ops.place.Place`
     out: int
     n_rows: int  # sequences times positions
     n_positions: int
@@ -64,9 +64,7 @@ class Keeping(NamedTuple):
     n_positions: int
     n_kv_heads: int
     d_head: int
-    start: int  # position of the first
-    tables: int
-    n_pieces: int
+    place: int  # `gptoss_lab.ops.place.Place`
     piece_length: int
     key_offset: int
     value_offset: int
@@ -126,11 +124,12 @@ def _sum_of_squares(x, n):
 @Kernel
 def rotate(thread, n_threads, address):
     job = _read_rotation(address)
+    place = read_place(job.place)
     for row in range(job.n_rows * thread // n_threads, job.n_rows * (thread + 1) // n_threads):
         angles = 4 * (row % job.n_positions) * job.half
         for head in range(job.n_heads):
             start = 8 * (row * job.n_heads + head) * job.half
-            _rotate_head(job.x + start, job.cos + angles, job.sin + angles, job.out + start, job.half)
+            _rotate_head(job.x + start, place.cos + angles, place.sin + angles, job.out + start, job.half)
 
 
 @device
@@ -175,10 +174,11 @@ def group_by_expert(thread, n_threads, address):
 def keep(thread, n_threads, address):
     """On one thread."""
     job = _read_keeping(address)
+    place = read_place(job.place)
     for row in range(job.n_sequences * job.n_positions):
-        position = job.start + row % job.n_positions
+        position = place.start + row % job.n_positions
         slot = position % job.piece_length
-        piece = get_int(job.tables + 8 * (row // job.n_positions * job.n_pieces + position // job.piece_length))
+        piece = get_int(place.tables + 8 * (row // job.n_positions * place.n_pieces + position // job.piece_length))
         for head in range(job.n_kv_heads):
             source = 4 * (row * job.n_kv_heads + head) * job.d_head
             target = piece + 4 * (head * job.piece_length + slot) * job.d_head
@@ -227,16 +227,19 @@ def _stands_in(i, indices, n):
 
 @Kernel
 def add_up(thread, n_threads, address):
+    """Each thread has some columns, for there may be one row."""
     job = _read_sum(address)
-    for row in range(job.n_rows * thread // n_threads, job.n_rows * (thread + 1) // n_threads):
+    n_vectors = (job.n + LANES - 1) // LANES
+    first, end = n_vectors * thread // n_threads * LANES, min(n_vectors * (thread + 1) // n_threads * LANES, job.n)
+    whole = first + (end - first) // LANES * LANES
+    for row in range(job.n_rows):
         x, terms, out = job.x + 4 * row * job.n, job.terms + 4 * row * job.k * job.n, job.out + 4 * row * job.n
-        whole = job.n // LANES * LANES
-        for i in range(0, 4 * whole, 4 * LANES):
+        for i in range(4 * first, 4 * whole, 4 * LANES):
             total = splat(0.0)
             for j in range(job.k):
                 total = total + load(terms + 4 * j * job.n + i)
             store(out + i, load(x + i) + total)
-        for i in range(4 * whole, 4 * job.n, 4):
+        for i in range(4 * whole, 4 * end, 4):
             rest = np.float32(0)
             for j in range(job.k):
                 rest += get_float(terms + 4 * j * job.n + i)

@@ -1,0 +1,50 @@
+"""Steps that threads go through together: each share is done once, after the steps before it, by whoever comes."""
+
+import numba
+import pytest
+import torch
+from torch import Tensor
+
+from gptoss_lab.ops import numba_ops, row_kernels, steps
+from gptoss_lab.ops.row_kernels import Sum
+from gptoss_lab.ops.steps import Step, Steps
+
+N_STEPS, WIDTH = 50, 1000
+ONE = torch.ones(WIDTH)
+
+
+def running_sums(multiply_adds: int) -> tuple[Steps, Tensor]:
+    """Steps that each add one to what the one before has left, and the memory that they do it in."""
+    rows = torch.zeros(N_STEPS + 1, WIDTH)
+    jobs = [Sum(rows[i].data_ptr(), ONE.data_ptr(), rows[i + 1].data_ptr(), 1, 1, WIDTH) for i in range(N_STEPS)]
+    return Steps(Step(row_kernels.add_up, [job], multiply_adds) for job in jobs), rows
+
+
+@pytest.mark.parametrize("multiply_adds", [0, steps.WORTH_SHARING], ids=["one share", "as many as threads"])
+def test_every_share_is_done_once_and_in_order(multiply_adds: int) -> None:
+    program, rows = running_sums(multiply_adds)
+    for _ in range(200):
+        rows.fill_(-1)
+        rows[0] = 0
+        program.run()
+        assert torch.equal(rows, torch.arange(N_STEPS + 1.0)[:, None].expand(-1, WIDTH))
+
+
+def test_any_thread_alone_finishes_what_several_were_to_do() -> None:
+    if numba.config.NUMBA_NUM_THREADS < 2:
+        pytest.skip("numba was started with one thread (NUMBA_NUM_THREADS); a machine with two cores runs this")
+    before = numba_ops.threads()
+    numba_ops.set_threads(2)
+    try:
+        program, rows = running_sums(steps.WORTH_SHARING)
+        steps._run.run(program._rows.ctypes.data, program._tickets.ctypes.data, len(program), 1)
+    finally:
+        numba_ops.set_threads(before)
+    assert torch.equal(rows[-1], torch.full((WIDTH,), float(N_STEPS)))
+
+
+def test_jobs_are_weighed_anew() -> None:
+    program, rows = running_sums(0)
+    program.weigh(range(N_STEPS), 10 * steps.WORTH_SHARING)
+    program.run()
+    assert torch.equal(rows[-1], torch.full((WIDTH,), float(N_STEPS)))
