@@ -1,6 +1,7 @@
 """Steps that threads go through together: each share is done once, after the steps before it, by whoever comes."""
 
 import numba
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -20,7 +21,11 @@ def running_sums(multiply_adds: int) -> tuple[Steps, Tensor]:
     return Steps(Step(row_kernels.add_up, [job], multiply_adds) for job in jobs), rows
 
 
-@pytest.mark.parametrize("multiply_adds", [0, steps.WORTH_SHARING], ids=["one share", "as many as threads"])
+@pytest.mark.parametrize(
+    "multiply_adds",
+    [0, steps.WORTH_SHARING, steps.WORTH_CUTTING],
+    ids=["one share", "one for each thread", "several for each"],
+)
 def test_every_share_is_done_once_and_in_order(multiply_adds: int) -> None:
     program, rows = running_sums(multiply_adds)
     for _ in range(200):
@@ -30,14 +35,15 @@ def test_every_share_is_done_once_and_in_order(multiply_adds: int) -> None:
         assert torch.equal(rows, torch.arange(N_STEPS + 1.0)[:, None].expand(-1, WIDTH))
 
 
-def test_any_thread_alone_finishes_what_several_were_to_do() -> None:
+@pytest.mark.parametrize("multiply_adds", [steps.WORTH_SHARING, steps.WORTH_CUTTING])
+def test_any_thread_alone_finishes_what_several_were_to_do(multiply_adds: int) -> None:
     if numba.config.NUMBA_NUM_THREADS < 2:
         pytest.skip("numba was started with one thread (NUMBA_NUM_THREADS); a machine with two cores runs this")
     before = numba_ops.threads()
     numba_ops.set_threads(2)
     try:
-        program, rows = running_sums(steps.WORTH_SHARING)
-        steps._run.run(program._rows.ctypes.data, program._tickets.ctypes.data, len(program), 1)
+        program, rows = running_sums(multiply_adds)
+        steps._run.run(program._rows.ctypes.data, program._tickets.ctypes.data, len(program), 1, 2)
     finally:
         numba_ops.set_threads(before)
     assert torch.equal(rows[-1], torch.full((WIDTH,), float(N_STEPS)))
@@ -45,6 +51,6 @@ def test_any_thread_alone_finishes_what_several_were_to_do() -> None:
 
 def test_jobs_are_weighed_anew() -> None:
     program, rows = running_sums(0)
-    program.weigh(range(N_STEPS), 10 * steps.WORTH_SHARING)
+    program.weigh(range(N_STEPS), np.full(N_STEPS, steps.WORTH_CUTTING))
     program.run()
     assert torch.equal(rows[-1], torch.full((WIDTH,), float(N_STEPS)))
