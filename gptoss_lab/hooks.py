@@ -172,7 +172,7 @@ class Listener:
         return tensor
 
 
-class SilentListener(Listener):
+class _SilentListener(Listener):
     """Where nothing listens."""
 
     def __init__(self) -> None:
@@ -189,6 +189,9 @@ class SilentListener(Listener):
 
     def __call__(self, point: str, tensor: Tensor) -> Tensor:
         return tensor
+
+
+SILENT = _SilentListener()
 
 
 def _checked(changed: Tensor, original: Tensor, point: str, name: str) -> Tensor:

@@ -16,13 +16,13 @@ from torch.nn import functional
 from gptoss_lab.cache import KVCache, LayerContext, Pass
 from gptoss_lab.config import ModelConfig
 from gptoss_lab.hooks import (
+    SILENT,
     ActivationCache,
     HookFunction,
     HookPoint,
     Listener,
     NamesFilter,
     Registered,
-    SilentListener,
     only_observed,
     register,
 )
@@ -112,7 +112,7 @@ class Transformer:
         ids = self._token_tensor(tokens)
         caches = self._caches(cache, ids)
         registered = self._hooks.get({})
-        chunks = ids.split(ids.shape[1] if registered else CHUNK, dim=1)
+        chunks = [ids] if registered or ids.shape[1] <= CHUNK else ids.split(CHUNK, dim=1)
         start = caches[0].length
         try:
             logits = [self._forward(chunk, caches, registered, last_only, should_stop) for chunk in chunks]
@@ -181,7 +181,7 @@ class Transformer:
     ) -> Tensor:
         """tokens [batch, pos] -> logits [batch, pos, d_vocab]."""
         positions = range(caches[0].length, caches[0].length + tokens.shape[1])
-        hook = Listener(registered, positions, _so_far(caches, tokens)) if registered else SilentListener()
+        hook = Listener(registered, positions, _so_far(caches, tokens)) if registered else SILENT
         residual = hook("hook_embed", functional.embedding(tokens, self._running.embedding).float())
         angles = self._rotary.at(positions)
         with Pass(caches, tokens.shape[1]) as forward_pass:
@@ -334,10 +334,11 @@ class Transformer:
             raise TypeError(f"token ids are integers; got a tensor of {ids.dtype}")
         if ids.dim() not in (1, 2):
             raise ValueError(f"tokens are [pos] or [batch, pos]; got a tensor of shape {tuple(ids.shape)}")
-        low, high = (int(bound) for bound in ids.aminmax())
+        numbers = ids.flatten().tolist()
+        low, high = min(numbers), max(numbers)
         if low < 0 or high >= self.config.d_vocab:
             raise ValueError(f"token ids run from 0 to {self.config.d_vocab - 1}; got {low if low < 0 else high}")
-        return ids.reshape(-1, ids.shape[-1]).to(self.device, torch.int64)
+        return (ids if ids.dim() == 2 else ids[None]).to(self.device, torch.int64)
 
     def _caches(self, cache: KVCache | Sequence[KVCache] | None, ids: Tensor) -> Sequence[KVCache]:
         batch, n_new = ids.shape

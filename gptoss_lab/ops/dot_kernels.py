@@ -65,7 +65,7 @@ from gptoss_lab.ops.simd import (
 from gptoss_lab.ops.swiglu import swiglu
 from gptoss_lab.ops.target import BYTE_DOTS, INSTRUCTION_SET, LANES
 
-_CHUNK = 2 * LANES  # rows of weights that are finished together
+_CHUNK = 2 * LANES  # rows of weights, at most, that are finished together
 _BLOCK = 16  # vectors that are
 _ROWS = 2  # rows whose sums are in registers together
 _ROWS_OF_FOUR = 4 if INSTRUCTION_SET == "avx512" else 2  # the same for four vectors, which thus leave the L2 cache less
@@ -214,7 +214,9 @@ def dots(thread, n_threads, address):
     vectors = job.vectors + thread * job.vectors_each
     if job.vectors_each:
         _spread_vectors(job, vectors, 0, 1)
-    n_chunks = (job.n_out + _CHUNK - 1) // _CHUNK
+    # A small matrix, such as a router, has rows for every thread too; SwiGLU wants whole chunks.
+    n_rows = _CHUNK if job.swiglu else min(_CHUNK, (job.n_out + n_threads - 1) // n_threads)
+    n_chunks = (job.n_out + n_rows - 1) // n_rows
     total = 0
     for group in range(job.n_groups):
         total += n_chunks * _cost(job, group)
@@ -223,7 +225,7 @@ def dots(thread, n_threads, address):
         cost = _cost(job, group)
         if cost:
             for chunk in range(_chunks_in(first, cost, n_chunks), _chunks_in(last, cost, n_chunks)):
-                _chunk(job, group, chunk * _CHUNK, vectors, job.scratch + thread * _OWN_BYTES)
+                _chunk(job, group, chunk * n_rows, n_rows, vectors, job.scratch + thread * _OWN_BYTES)
             first -= n_chunks * cost
             last -= n_chunks * cost
 
@@ -258,9 +260,9 @@ def _chunks_in(work, cost, n_chunks):
 
 
 @device
-def _chunk(job, group, row, vectors, own):
-    """The rows of one chunk, from `row`, for the vectors of a group."""
-    n_rows = min(_CHUNK, job.n_out - row)
+def _chunk(job, group, row, n_rows, vectors, own):
+    """The rows of one chunk, n_rows from `row` on, for the vectors of a group."""
+    n_rows = min(n_rows, job.n_out - row)
     matrix = get_int(job.matrices + 8 * group) if job.matrices else group
     before = matrix * job.n_out + row
     width, scale_width = row_bytes(job.format, job.n_in), scale_bytes(job.format, job.n_in)

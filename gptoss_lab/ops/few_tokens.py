@@ -22,6 +22,7 @@ from gptoss_lab.ops.steps import Step, Steps, most_shares
 from gptoss_lab.ops.threads import lock, threads
 from gptoss_lab.weights import LayerWeights, Weights
 
+_FAR = 64  # positions, after which attention is weighed anew
 _MOST_PROGRAMS = 4  # that are kept: for sixteen tokens of gpt-oss-20b one takes 30 MB
 
 
@@ -106,6 +107,7 @@ class _Program:
         self._logits = field([len(steps) - 1], "out")
         self._attentions = list(attentions)
         self._windows = np.array([job.window for job in attentions.values()])
+        self._weighed_for = -1
 
     def run(
         self,
@@ -144,7 +146,12 @@ class _Program:
             n_shared = _n_shared(context)
             self._end_of_shared.set(n_shared)
             self._first_not_shared.set(n_shared)
-        n_keys = np.minimum(context.start, self._windows) + self._pos
+        if self._weighed_for != context.start // _FAR:
+            self._weigh_attention(context.start)
+
+    def _weigh_attention(self, start: int) -> None:
+        self._weighed_for = start // _FAR
+        n_keys = np.minimum(start, self._windows) + self._pos
         self._steps.weigh(self._attentions, 2 * self._n * self._config.n_heads * self._config.d_head * n_keys)
 
     def _make_room(self) -> None:
