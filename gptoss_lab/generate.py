@@ -145,7 +145,8 @@ class Sampler:
         logprob = float(values[token]) - log_total
         if not self._n_alternatives:
             return Sampled(token, logprob)
-        entropy = log_total - _mean(values, weights) / total
+        np.maximum(values, _IMPOSSIBLE, out=values)  # 0 times minus infinity is 0 here
+        entropy = log_total - float(weights.dot(values)) / total
         return Sampled(token, logprob, _take_likeliest(values, self._n_alternatives, log_total), entropy)
 
     def _sample(self, values: NDArray[np.float64], weights: NDArray[np.float64]) -> int:
@@ -160,6 +161,10 @@ class Sampler:
         return int(kept[_index_at(weights[kept], self._random.random())])
 
 
+_IMPOSSIBLE = -1e9
+"""A log-probability at which, and below, a token is impossible."""
+
+
 def likeliest(logprobs: NDArray[np.float64], n: int) -> tuple[tuple[int, float], ...]:
     """The n likeliest tokens with their log-probabilities, likeliest first; fewer where no more are possible.
 
@@ -170,11 +175,7 @@ def likeliest(logprobs: NDArray[np.float64], n: int) -> tuple[tuple[int, float],
 
 def entropy_of(logprobs: NDArray[np.float64]) -> float:
     """In nats. logprobs: [d_vocab]."""
-    return -_mean(logprobs, np.exp(logprobs))
-
-
-def _mean(values: NDArray[np.float64], weights: NDArray[np.float64]) -> float:
-    return float(weights.dot(np.maximum(values, -1e9)))  # 0 times minus infinity is 0 here
+    return -float(np.exp(logprobs).dot(np.maximum(logprobs, _IMPOSSIBLE)))
 
 
 def _take_likeliest(values: NDArray[np.float64], n: int, less: float = 0.0) -> tuple[tuple[int, float], ...]:
@@ -184,7 +185,7 @@ def _take_likeliest(values: NDArray[np.float64], n: int, less: float = 0.0) -> t
     for _ in range(min(n, len(values))):
         token = int(values.argmax())
         value = values.item(token)
-        if value == -math.inf:
+        if value <= _IMPOSSIBLE:
             break
         found.append((token, value - less))
         values[token] = -math.inf

@@ -9,7 +9,7 @@ import math
 from collections import abc
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import cache, partial
+from functools import cache
 from itertools import islice
 from typing import TypeVar
 
@@ -24,7 +24,7 @@ from gptoss_lab.harmony import Message, Span, StreamParser
 from gptoss_lab.model import FwdHooks, Stopped, never
 from gptoss_lab.session import Model
 from gptoss_lab.thought.structure import problems_of
-from gptoss_lab.thought.tree import Alternative, Branch, Finish, Settings, Token
+from gptoss_lab.thought.tree import Alternatives, Branch, Finish, Settings, Token
 from gptoss_lab.tokenizer import control_ids, token_text
 
 Item = TypeVar("Item")
@@ -222,13 +222,23 @@ def _as_expected(model: Model, token: Token, logits: Tensor) -> Token:
 def _token(
     model: Model, token: int, logprob: float, entropy: float, alternatives: tuple[tuple[int, float], ...]
 ) -> Token:
-    encoding = model.tokenizer
-    others = tuple([_alternative((other, _text(encoding, other), chance)) for other, chance in alternatives])
-    return Token(token, _text(encoding, token), "sampled", logprob, entropy, others)
+    texts = _texts(model.tokenizer)
+    return Token(token, texts[token], "sampled", logprob, entropy, Alternatives(alternatives, texts))
 
 
-_text = cache(token_text)
-_alternative = partial(tuple.__new__, Alternative)  # five for every token: twice as fast as to call the class
+class _Texts(dict[int, str]):
+    """What tokens say, each looked up once."""
+
+    def __init__(self, encoding: tiktoken.Encoding):
+        super().__init__()
+        self._encoding = encoding
+
+    def __missing__(self, token: int) -> str:
+        text = self[token] = token_text(self._encoding, token)
+        return text
+
+
+_texts = cache(_Texts)
 
 
 def _in_a_context_of_its_own(items: abc.Generator[Item, None, None]) -> abc.Generator[Item, None, None]:

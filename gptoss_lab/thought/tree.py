@@ -1,10 +1,10 @@
 """Branches of a thought, as values: what stands in them, how they came about, what the model expected on the way."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, overload
 
 import numpy as np
 
@@ -39,6 +39,40 @@ class Alternative(NamedTuple):
     logprob: float
 
 
+class Alternatives(Sequence[Alternative]):
+    """Several of them, put together when somebody looks: few of those that are generated are ever looked at.
+
+    pairs: id and log-probability of each. texts: of all tokens.
+    """
+
+    __slots__ = ("_pairs", "_texts")
+
+    def __init__(self, pairs: tuple[tuple[int, float], ...], texts: Mapping[int, str]):
+        self._pairs, self._texts = pairs, texts
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def __iter__(self) -> Iterator[Alternative]:
+        return (Alternative(token, self._texts[token], logprob) for token, logprob in self._pairs)
+
+    @overload
+    def __getitem__(self, place: int) -> Alternative: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Alternative]: ...
+    def __getitem__(self, place: int | slice) -> Alternative | Sequence[Alternative]:
+        return tuple(self)[place]
+
+    def __eq__(self, other: object) -> bool:
+        return tuple(self) == tuple(other) if isinstance(other, Sequence) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(tuple(self))
+
+    def __repr__(self) -> str:
+        return repr(tuple(self))
+
+
 @dataclass(frozen=True, slots=True)
 class Token:
     """One token of a branch. Branches share those that they have in common."""
@@ -52,7 +86,7 @@ class Token:
     """Natural logarithm of the model's own probability, before temperature and top-p; NaN where unknown."""
     entropy: float = math.nan
     """Of the model's expectation at this place, in nats; NaN where unknown."""
-    alternatives: tuple[Alternative, ...] = ()
+    alternatives: Sequence[Alternative] = ()
     """The likeliest tokens at this place, likeliest first; they may hold the token itself."""
 
 
