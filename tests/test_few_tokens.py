@@ -24,7 +24,7 @@ def n_threads(request: pytest.FixtureRequest) -> Iterator[int]:
     before = numba_ops.threads()
     numba_ops.set_threads(request.param)
     with pytest.MonkeyPatch.context() as patch:
-        for bound in ("steps.WORTH_SHARING", "steps.WORTH_CUTTING", "threads.WORTH_WAKING_A_THREAD"):
+        for bound in ("steps.WORTH_SHARING", "sharing.WORTH_CUTTING", "threads.WORTH_WAKING_A_THREAD"):
             patch.setattr(f"gptoss_lab.ops.{bound}", 1)
         yield request.param
     numba_ops.set_threads(before)

@@ -417,7 +417,7 @@ def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pat
     compile.cache_folder.cache_clear()
 
 
-def _nothing(thread: int, n_threads: int, job: int) -> None:
+def _nothing(thread: int, share: int, n_shares: int, job: int) -> None:
     pass
 
 

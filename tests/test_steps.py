@@ -8,6 +8,7 @@ from torch import Tensor
 
 from gptoss_lab.ops import numba_ops, row_kernels, steps
 from gptoss_lab.ops.row_kernels import Sum
+from gptoss_lab.ops.sharing import WORTH_CUTTING
 from gptoss_lab.ops.steps import Step, Steps
 
 N_STEPS, WIDTH = 50, 1000
@@ -23,7 +24,7 @@ def running_sums(multiply_adds: int) -> tuple[Steps, Tensor]:
 
 @pytest.mark.parametrize(
     "multiply_adds",
-    [0, steps.WORTH_SHARING, steps.WORTH_CUTTING],
+    [0, steps.WORTH_SHARING, WORTH_CUTTING],
     ids=["one share", "one for each thread", "several for each"],
 )
 def test_every_share_is_done_once_and_in_order(multiply_adds: int) -> None:
@@ -35,7 +36,7 @@ def test_every_share_is_done_once_and_in_order(multiply_adds: int) -> None:
         assert torch.equal(rows, torch.arange(N_STEPS + 1.0)[:, None].expand(-1, WIDTH))
 
 
-@pytest.mark.parametrize("multiply_adds", [steps.WORTH_SHARING, steps.WORTH_CUTTING])
+@pytest.mark.parametrize("multiply_adds", [steps.WORTH_SHARING, WORTH_CUTTING])
 def test_any_thread_alone_finishes_what_several_were_to_do(multiply_adds: int) -> None:
     if numba.config.NUMBA_NUM_THREADS < 2:
         pytest.skip("numba was started with one thread (NUMBA_NUM_THREADS); a machine with two cores runs this")
@@ -43,7 +44,8 @@ def test_any_thread_alone_finishes_what_several_were_to_do(multiply_adds: int) -
     numba_ops.set_threads(2)
     try:
         program, rows = running_sums(multiply_adds)
-        steps._run.run(program._rows.ctypes.data, program._tickets.ctypes.data, len(program), 1, 2)
+        works, tickets = program._works, program._tickets
+        steps._run.run(works.ctypes.data, tickets.ctypes.data, tickets.strides[0], len(program), 1)
     finally:
         numba_ops.set_threads(before)
     assert torch.equal(rows[-1], torch.full((WIDTH,), float(N_STEPS)))
@@ -51,6 +53,6 @@ def test_any_thread_alone_finishes_what_several_were_to_do(multiply_adds: int) -
 
 def test_jobs_are_weighed_anew() -> None:
     program, rows = running_sums(0)
-    program.weigh(range(N_STEPS), np.full(N_STEPS, steps.WORTH_CUTTING))
+    program.weigh(range(N_STEPS), np.full(N_STEPS, WORTH_CUTTING))
     program.run()
     assert torch.equal(rows[-1], torch.full((WIDTH,), float(N_STEPS)))

@@ -172,13 +172,13 @@ def _block(job, item, split, own, may_be_few):
 
 
 @Kernel
-def attend(thread, n_threads, address):
+def attend(thread, share, n_shares, address):
     """Every block in every split; finished, where there is one split."""
     job = _read(address)
     place = read_place(job.place)
     own = job.scratch + thread * _own_bytes_in_kernel(job.d_head)
     n_items = _n_items(job)
-    for task in range(thread, n_items * job.n_splits, n_threads):  # in turn: later blocks see more keys
+    for task in range(share, n_items * job.n_splits, n_shares):  # in turn: later blocks see more keys
         item, split = task // job.n_splits, task % job.n_splits
         block = _block(job, item, split, own, True)
         _describe(job, place, block)
@@ -207,12 +207,12 @@ def _n_items(job):
 
 
 @Kernel
-def merge(thread, n_threads, address):
+def merge(thread, share, n_shares, address):
     """After `attend`: what the splits of each block found, together."""
     job = _read(address)
     place = read_place(job.place)
     own = job.scratch + thread * _own_bytes_in_kernel(job.d_head)
-    for item in range(thread, _n_items(job), n_threads):
+    for item in range(share, _n_items(job), n_shares):
         block = _block(job, item, 0, own, True)
         for split in range(1, job.n_splits):
             _merge_into(job, block, _block(job, item, split, own, True))
@@ -221,19 +221,19 @@ def merge(thread, n_threads, address):
 
 
 @Kernel
-def blend(thread, n_threads, address):
+def blend(thread, share, n_shares, address):
     """After `attend` over one range of keys, and over another."""
     job = _read_blend(address)
-    for query in range(job.n * thread // n_threads, job.n * (thread + 1) // n_threads):
+    for query in range(job.n * share // n_shares, job.n * (share + 1) // n_shares):
         ours, theirs = get_float(job.logs + 4 * query), get_float(job.other_logs + 4 * query)
-        share = np.float32(1.0 / (1.0 + np.exp(np.float64(theirs) - np.float64(ours))))
+        ours_of_both = np.float32(1.0 / (1.0 + np.exp(np.float64(theirs) - np.float64(ours))))
         for i in range(4 * query * job.d_head, 4 * (query + 1) * job.d_head, 4):
             other = get_float(job.other + i)
-            set_float(job.z + i, other + share * (get_float(job.z + i) - other))
+            set_float(job.z + i, other + ours_of_both * (get_float(job.z + i) - other))
 
 
 @Kernel
-def look(thread, n_threads, address):
+def look(thread, share, n_shares, address):
     """After `attend`, which has left the logs: writes the attention pattern [batch, head, pos, end_key] to `z`, where
     there are zeros.
     """
@@ -241,7 +241,7 @@ def look(thread, n_threads, address):
     place = read_place(job.place)
     group = job.n_heads // job.n_kv_heads
     own = job.scratch + thread * _own_bytes_in_kernel(job.d_head)
-    for item in range(thread, _n_items(job), n_threads):
+    for item in range(share, _n_items(job), n_shares):
         block = _block(job, item, 0, own, False)
         _describe(job, place, block)
         _gather(job, block)

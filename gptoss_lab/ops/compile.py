@@ -1,8 +1,9 @@
 """How kernels are compiled and where the compiled code is kept.
 
-A kernel is a function (thread, n_threads, job): one thread's share of a job. A job is a NamedTuple of integers
-(addresses, sizes, flags) and floats, which a kernel finds in memory. So all kernels have one signature, none depends on
-the type of an array, and `prepare` can compile them all before the first token is asked for.
+A kernel is a function (thread, share, n_shares, job): one share of a job, done by a thread, which may have memory of
+its own. A job is a NamedTuple of integers (addresses, sizes, flags) and floats, which a kernel finds in memory. So all
+kernels have one signature, none depends on the type of an array, and `prepare` can compile them all before the first
+token is asked for.
 
 The folder of compiled code carries a hash of the sources beside this file: numba by itself notices only changes in the
 file that holds a kernel.
@@ -30,7 +31,7 @@ from numba.extending import intrinsic
 from gptoss_lab.ops.target import TARGET
 
 _OPTIONS = {"boundscheck": False, "error_model": "numpy"}
-_SIGNATURE = types.void(types.int64, types.int64, types.int64)
+_SIGNATURE = types.void(*[types.int64] * 4)
 _compilable: list["Kernel | ParallelLoop"] = []
 _compiling = threading.RLock()
 
@@ -41,9 +42,9 @@ inner_loop = numba.njit(forceinline=True, **_OPTIONS)
 
 
 class Kernel:
-    """A function (thread, n_threads, address of a job), compiled when it is first needed."""
+    """A function (thread, share, n_shares, address of a job), compiled when it is first needed."""
 
-    def __init__(self, function: Callable[[int, int, int], None]):
+    def __init__(self, function: Callable[[int, int, int, int], None]):
         self._function = function
         _compilable.append(self)
 
@@ -53,7 +54,7 @@ class Kernel:
         return self._compiled.address
 
     @cached_property
-    def run(self) -> Callable[[int, int, int], None]:
+    def run(self) -> Callable[[int, int, int, int], None]:
         """The compiled function; it lets go of the GIL."""
         return self._compiled.ctypes
 

@@ -143,18 +143,18 @@ _length_in_kernel = device(_length)
 
 
 @Kernel
-def spread(thread, n_threads, address):
-    """Puts the vectors in the order in which they meet the weights, together with the other threads."""
+def spread(thread, share, n_shares, address):
+    """Puts the vectors in the order in which they meet the weights."""
     job = _read(address)
-    _spread_vectors(job, job.vectors, thread, n_threads)
+    _spread_vectors(job, job.vectors, share, n_shares)
 
 
 @device
-def _spread_vectors(job, vectors, thread, n_threads):
+def _spread_vectors(job, vectors, share, n_shares):
     length = _length_in_kernel(job.format, job.n_in)
     for group in range(job.n_groups):
         first = get_int(job.starts + 8 * group)
-        for i in range(first + (thread - first) % n_threads, get_int(job.ends + 8 * group), n_threads):
+        for i in range(first + (share - first) % n_shares, get_int(job.ends + 8 * group), n_shares):
             source = get_int(job.sources + 8 * i) if job.sources else i
             x, to = job.x + 4 * source * job.n_in, vectors + 4 * i * length
             if _in_pairs(job, group):
@@ -208,19 +208,19 @@ def _split(x, n, length, to):
 
 
 @Kernel
-def dots(thread, n_threads, address):
-    """A run of chunks, through the groups, that costs about as much as any other thread's."""
+def dots(thread, share, n_shares, address):
+    """A run of chunks, through the groups, that costs about as much as any other share."""
     job = _read(address)
     vectors = job.vectors + thread * job.vectors_each
     if job.vectors_each:
         _spread_vectors(job, vectors, 0, 1)
-    # A small matrix, such as a router, has rows for every thread too; SwiGLU wants whole chunks.
-    n_rows = _CHUNK if job.swiglu else min(_CHUNK, (job.n_out + n_threads - 1) // n_threads)
+    # A small matrix, such as a router, has rows for every share too; SwiGLU wants whole chunks.
+    n_rows = _CHUNK if job.swiglu else min(_CHUNK, (job.n_out + n_shares - 1) // n_shares)
     n_chunks = (job.n_out + n_rows - 1) // n_rows
     total = 0
     for group in range(job.n_groups):
         total += n_chunks * _cost(job, group)
-    first, last = total * thread // n_threads, total * (thread + 1) // n_threads
+    first, last = total * share // n_shares, total * (share + 1) // n_shares
     for group in range(job.n_groups):
         cost = _cost(job, group)
         if cost:

@@ -18,7 +18,7 @@ from gptoss_lab.ops.attention_kernels import Attention, Blend
 from gptoss_lab.ops.place import Place
 from gptoss_lab.ops.products import Groups, Matrices, Rows, address_of, dots_job, stored
 from gptoss_lab.ops.row_kernels import Choice, Grouping, Keeping, Norm, Rotation, Sum
-from gptoss_lab.ops.steps import Step, Steps, most_shares
+from gptoss_lab.ops.steps import Step, Steps
 from gptoss_lab.ops.threads import lock, threads
 from gptoss_lab.weights import LayerWeights, Weights
 
@@ -190,8 +190,7 @@ class _Program:
         self._other = torch.empty(n, c.n_heads, c.d_head)
         self._logs = torch.empty(c.n_layers, self._batch, self._pos, c.n_heads)
         self._other_logs = torch.empty(n, c.n_heads)
-        n = most_shares()
-        n_own = max(dot_kernels.scratch_floats(n), attention_kernels.scratch_floats(c.d_head, n))
+        n_own = max(dot_kernels.scratch_floats(threads()), attention_kernels.scratch_floats(c.d_head, threads()))
         self._own = torch.empty(n_own + 1024)
 
     # A layer, as `gptoss_lab.model` has it

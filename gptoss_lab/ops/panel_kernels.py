@@ -122,7 +122,7 @@ _own_bytes_in_kernel, _length_in_kernel = device(_own_bytes), device(_length)
 
 
 @Kernel
-def pack(thread, n_threads, address):
+def pack(thread, share, n_shares, address):
     job = _read_packing(address)
     panels = (job.n_vectors + LANES - 1) // LANES
     rows = job.scratch + thread * _own_bytes_in_kernel(panels)
@@ -131,7 +131,7 @@ def pack(thread, n_threads, address):
     if job.order != PAIRS:
         for i in range(job.order * LANES):
             set_int(places + 8 * i, VECTOR * _place(job.order, job.order * LANES, i))
-    for panel in range(panels * thread // n_threads, panels * (thread + 1) // n_threads):
+    for panel in range(panels * share // n_shares, panels * (share + 1) // n_shares):
         for lane in range(LANES):
             vector = min(panel * LANES + lane, job.n_vectors - 1)
             set_int(rows + 8 * lane, job.x + 4 * job.n * (get_int(job.sources + 8 * vector) if job.sources else vector))
@@ -181,14 +181,14 @@ def _place(format, n, i):
 
 
 @Kernel
-def multiply(thread, n_threads, address):
+def multiply(thread, share, n_shares, address):
     job = _read_product(address)
     n_chunks = (job.n_out + CHUNK - 1) // CHUNK
     panels = (job.n_vectors + LANES - 1) // LANES
     own = job.scratch + thread * _own_bytes_in_kernel(panels)
     sums, decoded = own, own + panels * CHUNK * VECTOR
     ends, rows = decoded + _DECODED, decoded + _DECODED + _ENDS
-    for chunk in range(n_chunks * thread // n_threads, n_chunks * (thread + 1) // n_threads):
+    for chunk in range(n_chunks * share // n_shares, n_chunks * (share + 1) // n_shares):
         for i in range(panels * CHUNK):
             store(sums + i * VECTOR, splat(0.0))
         _add_chunk(job, chunk * CHUNK, panels, sums, decoded, ends)

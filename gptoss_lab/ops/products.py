@@ -185,7 +185,7 @@ def dot_products(
             job = job._replace(vectors_each=4 * size)
         else:
             launch(dot_kernels.spread, job, 4 * n * matrices.n_in)
-        launch(dot_kernels.dots, job, n * matrices.n_in * matrices.n_out)
+        launch(dot_kernels.dots, job, n * matrices.n_in * matrices.n_out, cut=not each)
 
 
 def dots_job(

@@ -97,9 +97,9 @@ _read_keeping, _read_choice, _read_sum = job_reader(Keeping), job_reader(Choice)
 
 
 @Kernel
-def rms_norm(thread, n_threads, address):
+def rms_norm(thread, share, n_shares, address):
     job = _read_norm(address)
-    for row in range(job.n_rows * thread // n_threads, job.n_rows * (thread + 1) // n_threads):
+    for row in range(job.n_rows * share // n_shares, job.n_rows * (share + 1) // n_shares):
         x, out = job.x + 4 * row * job.n, job.out + 4 * row * job.n
         scale = np.float32(1) / np.sqrt(_sum_of_squares(x, job.n) / np.float32(job.n) + np.float32(job.eps))
         whole = job.n // LANES * LANES
@@ -122,10 +122,10 @@ def _sum_of_squares(x, n):
 
 
 @Kernel
-def rotate(thread, n_threads, address):
+def rotate(thread, share, n_shares, address):
     job = _read_rotation(address)
     place = read_place(job.place)
-    for row in range(job.n_rows * thread // n_threads, job.n_rows * (thread + 1) // n_threads):
+    for row in range(job.n_rows * share // n_shares, job.n_rows * (share + 1) // n_shares):
         angles = 4 * (row % job.n_positions) * job.half
         for head in range(job.n_heads):
             start = 8 * (row * job.n_heads + head) * job.half
@@ -148,8 +148,8 @@ def _rotate_head(x, cos, sin, out, half):
 
 
 @Kernel
-def group_by_expert(thread, n_threads, address):
-    """On one thread."""
+def group_by_expert(thread, share, n_shares, address):
+    """As one share."""
     job = _read_grouping(address)
     for expert in range(job.n_experts + 1):
         set_int(job.starts + 8 * expert, 0)
@@ -171,8 +171,8 @@ def group_by_expert(thread, n_threads, address):
 
 
 @Kernel
-def keep(thread, n_threads, address):
-    """On one thread."""
+def keep(thread, share, n_shares, address):
+    """As one share."""
     job = _read_keeping(address)
     place = read_place(job.place)
     for row in range(job.n_sequences * job.n_positions):
@@ -196,8 +196,8 @@ def _copy(source, to, n):
 
 
 @Kernel
-def choose(thread, n_threads, address):
-    """On one thread. Of equal numbers the first is taken first."""
+def choose(thread, share, n_shares, address):
+    """As one share. Of equal numbers the first is taken first."""
     job = _read_choice(address)
     for row in range(job.n_rows):
         logits = job.logits + 4 * row * job.n
@@ -213,8 +213,8 @@ def choose(thread, n_threads, address):
         for rank in range(job.k):
             mass += np.exp(np.float64(get_float(logits + 4 * get_int(indices + 8 * rank)) - largest))
         for rank in range(job.k):
-            share = np.exp(np.float64(get_float(logits + 4 * get_int(indices + 8 * rank)) - largest)) / mass
-            set_float(weights + 4 * rank, np.float32(share))
+            weight = np.exp(np.float64(get_float(logits + 4 * get_int(indices + 8 * rank)) - largest)) / mass
+            set_float(weights + 4 * rank, np.float32(weight))
 
 
 @device
@@ -226,11 +226,11 @@ def _stands_in(i, indices, n):
 
 
 @Kernel
-def add_up(thread, n_threads, address):
-    """Each thread has some columns, for there may be one row."""
+def add_up(thread, share, n_shares, address):
+    """A share is some columns, for there may be one row."""
     job = _read_sum(address)
     n_vectors = (job.n + LANES - 1) // LANES
-    first, end = n_vectors * thread // n_threads * LANES, min(n_vectors * (thread + 1) // n_threads * LANES, job.n)
+    first, end = n_vectors * share // n_shares * LANES, min(n_vectors * (share + 1) // n_shares * LANES, job.n)
     whole = first + (end - first) // LANES * LANES
     for row in range(job.n_rows):
         x, terms, out = job.x + 4 * row * job.n, job.terms + 4 * row * job.k * job.n, job.out + 4 * row * job.n

@@ -1,9 +1,7 @@
 """Several launches as one: threads go through a list of steps without coming back to Python in between.
 
-A step is one kernel and some jobs for it, cut into shares. Each thread has a row of shares of its own, which follow
-each other in memory; who is through with them takes from the ends of others' rows, for one core may be slower than
-another, or busy. When all shares are done the next step begins. Whatever happens to the others, any thread by itself
-would finish the list. The jobs of one step may not depend on each other.
+A step is one kernel and some jobs for it, which threads share out as `sharing` has it. When all of it is done the next
+step begins. The jobs of one step may not depend on each other.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,17 +11,12 @@ import numpy as np
 from numba import prange
 from numpy.typing import NDArray
 
-from gptoss_lab.ops.atomics import fetch_and_add, get_shared_int, pause
-from gptoss_lab.ops.compile import Kernel, ParallelLoop, device, packer
-from gptoss_lab.ops.simd import get_int
-from gptoss_lab.ops.threads import call, lock, threads
+from gptoss_lab.ops.compile import Kernel, ParallelLoop, packer
+from gptoss_lab.ops.sharing import Work, new_tickets, shares_each, take_part
+from gptoss_lab.ops.threads import lock, threads
 
 WORTH_SHARING = 20_000
 """Multiply-adds below which a step is left to one thread: fewer than it takes to meet the others."""
-WORTH_CUTTING = 5_000_000
-"""Those from which on a thread has more than one share."""
-SHARES_EACH = 16
-"""So many then."""
 
 _WORD = 8
 
@@ -45,12 +38,14 @@ class Steps:
         self._words = np.concatenate(packed)
         self._firsts = np.cumsum([0, *map(len, packed)])[:-1]
         addresses = self._words.ctypes.data + _WORD * self._firsts
-        rows = [_row(step, address) for step, address in zip(self._steps, addresses, strict=True)]
-        self._rows = np.array(rows, dtype=np.int64)
+        works = [
+            Work(step.kernel.address, address, len(step.jobs), _WORD * len(step.jobs[0]), n_rows=0, n_each=0)
+            for step, address in zip(self._steps, addresses, strict=True)
+        ]
+        self._works = np.array(works, dtype=np.int64)
         self._n_threads = threads()
-        self._shares_each = SHARES_EACH if self._n_threads > 1 else 1
-        self._tickets = np.zeros((len(rows), 1 + 2 * self._n_threads), dtype=np.int64)
-        self.weigh(range(len(rows)), np.array([step.multiply_adds for step in self._steps]))
+        self._tickets = new_tickets(len(works), self._n_threads)
+        self.weigh(range(len(works)), np.array([step.multiply_adds for step in self._steps]))
 
     def __len__(self) -> int:
         return len(self._steps)
@@ -62,14 +57,15 @@ class Steps:
 
     def weigh(self, steps: Sequence[int], multiply_adds: NDArray[np.int64]) -> None:
         """Says anew how many multiply-adds some steps are."""
-        self._rows[steps, -2] = np.where(multiply_adds < WORTH_SHARING, 1, self._n_threads)
-        self._rows[steps, -1] = np.where(multiply_adds < WORTH_CUTTING, 1, self._shares_each)
+        self._works[steps, _N_ROWS] = np.where(multiply_adds < WORTH_SHARING, 1, self._n_threads)
+        self._works[steps, _N_EACH] = shares_each(multiply_adds, self._n_threads)
 
     def run(self) -> None:
         with lock:
             self._tickets.fill(0)
-            n_threads = int(self._rows[:, -2].max())
-            _run.run(self._rows.ctypes.data, self._tickets.ctypes.data, len(self._rows), n_threads, self._n_threads)
+            n_threads = int(self._works[:, _N_ROWS].max())
+            works, tickets = self._works.ctypes.data, self._tickets.ctypes.data
+            _run.run(works, tickets, self._tickets.strides[0], len(self._works), n_threads)
 
     def _jobs_of(self, step: int, job: int | None) -> Iterable[int]:
         return range(len(self._steps[step].jobs)) if job is None else (job,)
@@ -97,49 +93,12 @@ def _packed(jobs: Sequence[NamedTuple]) -> bytes:
     return b"".join(pack(*job) for job in jobs)
 
 
-def _row(step: Step, address: int) -> tuple[int, ...]:
-    """A step as the loop below reads it, its jobs at an address; rows of shares, and shares in each, are still open."""
-    return step.kernel.address, address, len(step.jobs), _WORD * len(step.jobs[0]), 0, 0
-
-
-def most_shares() -> int:
-    """Into how many shares a step may be cut: a kernel that needs memory for each needs so much."""
-    return threads() * SHARES_EACH
-
-
-_ROW = 6 * _WORD
-_DONE = 1 << 32  # a step's ticket counts the shares that are done; below this bit, the threads that have come
+_WORK = _WORD * len(Work._fields)
+_N_ROWS, _N_EACH = (Work._fields.index(name) for name in ("n_rows", "n_each"))
 
 
 @ParallelLoop
-def _run(rows, tickets, n_steps, n_threads, most_threads):
-    for _ in prange(n_threads):
-        for step in range(n_steps):
-            _take_part(rows + step * _ROW, tickets + step * (1 + 2 * most_threads) * _WORD)
-
-
-@device
-def _take_part(step, ticket):
-    n_rows, n_each = get_int(step + 4 * _WORD), get_int(step + 5 * _WORD)
-    number = fetch_and_add(ticket, 1) % _DONE
-    for others in range(n_rows):
-        row = (number + others) % n_rows
-        taken, taken_at_end = ticket + (1 + 2 * row) * _WORD, ticket + (2 + 2 * row) * _WORD
-        next_one = 0
-        while fetch_and_add(taken, 1) < n_each:
-            if number < n_rows and others == 0:
-                share = next_one
-                next_one += 1
-            else:
-                share = n_each - 1 - fetch_and_add(taken_at_end, 1)
-            _do(step, row * n_each + share, n_rows * n_each)
-            fetch_and_add(ticket, _DONE)
-    while get_shared_int(ticket) < n_rows * n_each * _DONE:
-        pause()
-
-
-@device
-def _do(step, share, n_shares):
-    kernel, jobs, bytes_a_job = get_int(step), get_int(step + _WORD), get_int(step + 3 * _WORD)
-    for job in range(get_int(step + 2 * _WORD)):
-        call(kernel, share, n_shares, jobs + job * bytes_a_job)
+def _run(works, tickets, bytes_a_ticket, n_works, n_threads):
+    for thread in prange(n_threads):
+        for i in range(n_works):
+            take_part(thread, works + i * _WORK, tickets + i * bytes_a_ticket)

@@ -8,13 +8,12 @@ from functools import cache
 from typing import NamedTuple
 
 import numba
+import numpy as np
 import torch
-from llvmlite import ir
 from numba import prange
-from numba.core import types
-from numba.extending import intrinsic
 
 from gptoss_lab.ops.compile import Kernel, ParallelLoop, packer
+from gptoss_lab.ops.sharing import Work, new_tickets, shares_each, take_part
 
 # A widget's background thread may run a model beside a cell, but neither numba's pool nor the scratch memory bears two
 # launches at once.
@@ -49,14 +48,20 @@ def threads() -> int:
     return _n_threads
 
 
-def launch(kernel: Kernel, job: NamedTuple, multiply_adds: int) -> None:
-    """Runs a kernel on a job: on all threads, or on this one where there is little to do (or nothing: 0)."""
+def launch(kernel: Kernel, job: NamedTuple, multiply_adds: int, cut: bool = True) -> None:
+    """Runs a kernel on a job: on all threads, or on this one where there is little to do (or nothing: 0).
+
+    cut: whether a thread may have several shares, where there is much to do.
+    """
     with lock:
         _packer(type(job)).pack_into(_job, 0, *job)
         if multiply_adds < WORTH_WAKING_A_THREAD or _n_threads == 1:
-            kernel.run(0, 1, _JOB_ADDRESS)
-        else:
-            _on_all_threads.run(kernel.address, _n_threads, _JOB_ADDRESS)
+            kernel.run(0, 0, 1, _JOB_ADDRESS)
+            return
+        n_each = int(shares_each(multiply_adds, _n_threads)) if cut else 1
+        work = np.array(Work(kernel.address, _JOB_ADDRESS, 1, 0, _n_threads, n_each), dtype=np.int64)
+        tickets = new_tickets(1, _n_threads)
+        _on_all_threads.run(work.ctypes.data, tickets.ctypes.data, _n_threads)
 
 
 def scratch(n_floats: int) -> int:
@@ -71,20 +76,7 @@ _JOB_ADDRESS = ctypes.addressof(_job)
 _packer = cache(packer)
 
 
-@intrinsic
-def call(typingctx, address, thread, n_threads, job):
-    """In compiled code: one thread's share of a job, by the kernel at an address."""
-
-    def codegen(context, builder, _, values):
-        word = ir.IntType(64)
-        function = builder.inttoptr(values[0], ir.FunctionType(ir.VoidType(), [word] * 3).as_pointer())
-        builder.call(function, values[1:])
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64, types.int64, types.int64), codegen
-
-
 @ParallelLoop
-def _on_all_threads(address, n_threads, job):
+def _on_all_threads(work, tickets, n_threads):
     for thread in prange(n_threads):
-        call(address, thread, n_threads, job)
+        take_part(thread, work, tickets)
