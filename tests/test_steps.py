@@ -10,6 +10,7 @@ from gptoss_lab.ops import numba_ops, row_kernels, steps
 from gptoss_lab.ops.row_kernels import Sum
 from gptoss_lab.ops.sharing import WORTH_CUTTING
 from gptoss_lab.ops.steps import Step, Steps
+from gptoss_lab.ops.target import LANES
 
 N_STEPS, WIDTH = 50, 1000
 ONE = torch.ones(WIDTH)
@@ -49,6 +50,26 @@ def test_any_thread_alone_finishes_what_several_were_to_do(multiply_adds: int) -
     finally:
         numba_ops.set_threads(before)
     assert torch.equal(rows[-1], torch.full((WIDTH,), float(N_STEPS)))
+
+
+def test_who_helps_takes_what_its_owner_would_come_to_last() -> None:
+    if numba.config.NUMBA_NUM_THREADS < 2:
+        pytest.skip("numba was started with one thread (NUMBA_NUM_THREADS); a machine with two cores runs this")
+    before = numba_ops.threads()
+    numba_ops.set_threads(2)
+    try:
+        program, rows = running_sums(WORTH_CUTTING)
+        works, tickets = program._works[:1], program._tickets[:1]
+        tickets[0, :] = [2, 0, 0, 2, 0]  # the other thread has done the first two of its shares, and no more
+        rows.fill_(-1)
+        steps._run.run(works.ctypes.data, tickets.ctypes.data, 0, 1, 1)
+    finally:
+        numba_ops.set_threads(before)
+    n_shares, n_vectors = int(works[0, -2] * works[0, -1]), -(-WIDTH // LANES)
+    first, end = (n_vectors * share // n_shares * LANES for share in (n_shares // 2, n_shares // 2 + 2))
+    expected = torch.zeros(WIDTH)
+    expected[first:end] = -1
+    assert torch.equal(rows[1], expected)
 
 
 def test_jobs_are_weighed_anew() -> None:
