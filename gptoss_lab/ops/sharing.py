@@ -14,8 +14,7 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from gptoss_lab.ops.atomics import fetch_and_add, get_shared_int, pause
-from gptoss_lab.ops.compile import device
-from gptoss_lab.ops.simd import get_int
+from gptoss_lab.ops.compile import device, job_reader
 
 WORTH_CUTTING = 5_000_000
 """Multiply-adds (or what takes as long) from which on a thread has more than one share."""
@@ -55,31 +54,33 @@ def new_tickets(n_works: int, n_threads: int) -> NDArray[np.int64]:
     return np.zeros((n_works, 1 + 2 * n_threads), dtype=np.int64)
 
 
+_read = job_reader(Work)
+
+
 @device
-def take_part(thread, work, tickets):
-    """One thread's part in some `Work`; comes back when all of it is done."""
-    n_rows, n_each = get_int(work + 4 * _WORD), get_int(work + 5 * _WORD)
-    for others in range(n_rows):
-        row = (thread + others) % n_rows
+def take_part(thread, address, tickets):
+    """One thread's part in the `Work` at an address; comes back when all of it is done."""
+    work = _read(address)
+    for others in range(work.n_rows):
+        row = (thread + others) % work.n_rows
         taken, taken_at_end = tickets + (1 + 2 * row) * _WORD, tickets + (2 + 2 * row) * _WORD
         following = 0
-        while fetch_and_add(taken, 1) < n_each:
+        while fetch_and_add(taken, 1) < work.n_each:
             if row == thread:
                 share = following
                 following += 1
             else:
-                share = n_each - 1 - fetch_and_add(taken_at_end, 1)
-            _do(thread, work, row * n_each + share, n_rows * n_each)
+                share = work.n_each - 1 - fetch_and_add(taken_at_end, 1)
+            _do(thread, work, row * work.n_each + share)
             fetch_and_add(tickets, 1)
-    while get_shared_int(tickets) < n_rows * n_each:
+    while get_shared_int(tickets) < work.n_rows * work.n_each:
         pause()
 
 
 @device
-def _do(thread, work, share, n_shares):
-    kernel, jobs, bytes_a_job = get_int(work), get_int(work + _WORD), get_int(work + 3 * _WORD)
-    for job in range(get_int(work + 2 * _WORD)):
-        _call(kernel, thread, share, n_shares, jobs + job * bytes_a_job)
+def _do(thread, work, share):
+    for job in range(work.n_jobs):
+        _call(work.kernel, thread, share, work.n_rows * work.n_each, work.jobs + job * work.bytes_a_job)
 
 
 @intrinsic
