@@ -100,8 +100,8 @@ def store(builder, address, vector):
 def prefetch(builder, address):
     """Asks for the cache line at an address, which need not exist, into the L2 cache.
 
-    On its way into the L1 cache it would hold one of that cache's few buffers until memory has answered: a core of a
-    Zen 4 CPU then reads 13 GB/s rather than 22.
+    Asked for into the L1 cache, a core of a Zen 4 CPU reads 13 GB/s rather than 22: as if each line held one of that
+    cache's few buffers until memory has answered.
     """
     read, into_l2, data = I32(0), I32(2), I32(1)
     call(builder, "llvm.prefetch.p0", ir.VoidType(), pointer(builder, address, I8), read, into_l2, data)
