@@ -14,7 +14,7 @@ from gptoss_lab import checkpoint, harmony, mxfp4, tokenizer
 from gptoss_lab.config import PRESETS
 from gptoss_lab.experiments.intervals import wilson
 from gptoss_lab.model import Transformer
-from gptoss_lab.nano import FOLDER, card, evaluate, objective, progress, train, vocabulary
+from gptoss_lab.nano import FOLDER, card, evaluate, mean, objective, progress, train, vocabulary
 from gptoss_lab.nano.batches import Place, lesson, side_by_side, stream
 from gptoss_lab.nano.data import MIXTURE, Conversation, conversation, draw, example, is_held_out, mixture, prompt, reply
 from gptoss_lab.nano.domains import DOMAINS, Problem
@@ -201,12 +201,31 @@ def test_a_training_of_another_configuration_is_refused_with_what_differs(encodi
 
 
 def test_a_training_can_begin_with_a_trained_model(encoding, tmp_path) -> None:
-    train.save(Progress(PLAN), encoding, tmp_path / "model")
+    train.store(Progress(PLAN).weights, MINUTE, encoding, tmp_path / "model")
     _, start = checkpoint.load(tmp_path / "model")
     begun = Progress.resume(replace(PLAN, start="a name"), tmp_path / "work", start)
     for ours, theirs in zip(begun.leaves, _leaves(start), strict=True):
         assert torch.equal(ours.detach(), theirs)
         assert ours.requires_grad
+
+
+def test_the_mean_of_models_is_stored_as_they_are(encoding, tmp_path) -> None:
+    for seed in (1, 2):
+        train.store(Progress(replace(PLAN, seed=seed)).weights, MINUTE, encoding, tmp_path / str(seed))
+    mean.main([str(tmp_path / "1"), str(tmp_path / "2"), "--out", str(tmp_path / "mean")])
+    (_, one), (_, two), (config, stored) = (checkpoint.load(tmp_path / name) for name in ("1", "2", "mean"))
+    assert config == MINUTE
+    means = [(a + b) / 2 for a, b in zip(_leaves(one), _leaves(two), strict=True)]
+    for ours, expected in zip(_leaves(stored), means, strict=True):
+        assert torch.equal(ours, objective.rounded(expected))
+
+
+def test_models_of_different_shapes_have_no_mean(encoding, tmp_path) -> None:
+    for name, config in {"small": MINUTE, "wide": replace(MINUTE, d_mlp=64)}.items():
+        train.store(Progress(replace(PLAN, model=config)).weights, config, encoding, tmp_path / name)
+    with pytest.raises(SystemExit, match=r"wide holds a model of another shape or vocabulary than .*small"):
+        mean.main([str(tmp_path / "small"), str(tmp_path / "wide"), "--out", str(tmp_path / "mean")])
+    assert not (tmp_path / "mean").exists()
 
 
 def test_the_card_names_each_training_that_led_to_the_model(encoding, tmp_path) -> None:
@@ -239,7 +258,7 @@ def test_a_failing_save_leaves_the_last_good_one(encoding, tmp_path, monkeypatch
 
 def test_rounded_weights_are_those_that_are_stored_and_gradients_pass(encoding, tmp_path) -> None:
     state = Progress(PLAN)
-    train.save(state, encoding, tmp_path)
+    train.store(state.weights, MINUTE, encoding, tmp_path)
     _, stored = checkpoint.load(tmp_path)
     rounded = state.weights.map(objective.rounded)
     assert torch.equal(mxfp4.decode(stored.layers[1].gate_up), rounded.layers[1].gate_up)

@@ -21,6 +21,7 @@ import torch
 from tqdm.auto import tqdm
 
 from gptoss_lab import checkpoint, tokenizer
+from gptoss_lab.config import ModelConfig
 from gptoss_lab.nano import FOLDER, card, vocabulary
 from gptoss_lab.nano.batches import Batch, fingerprint, stream
 from gptoss_lab.nano.data import MIXTURE
@@ -78,11 +79,11 @@ def learning_rate(plan: Plan, step: int) -> float:
     return plan.learning_rate * (0.01 + 0.99 * 0.5 * (1 + cos(pi * done)))
 
 
-def save(progress: Progress, encoding: tiktoken.Encoding, folder: Path) -> None:
-    """Writes the model as it ships: packed experts, the rest in bfloat16, its vocabulary beside it."""
-    stored = progress.weights.map(lambda tensor: tensor.detach() if tensor.dim() == 3 else tensor.detach().bfloat16())
+def store(weights: Weights, model: ModelConfig, encoding: tiktoken.Encoding, folder: Path) -> None:
+    """Writes a model as it ships: packed experts, the rest in bfloat16, its vocabulary beside it."""
+    stored = weights.map(lambda tensor: tensor.detach() if tensor.dim() == 3 else tensor.detach().bfloat16())
     end = encoding.encode_single_token("<|return|>")
-    checkpoint.save(folder, progress.plan.model, stored, config_fields={"eos_token_id": end})
+    checkpoint.save(folder, model, stored, config_fields={"eos_token_id": end})
     tokenizer.save(encoding, folder)
 
 
@@ -141,7 +142,7 @@ def _train_and_save(options: argparse.Namespace) -> None:
         rounded_steps=options.steps // 10,
     )
     progress = train(plan, encoding, options.work, start, processes=options.processes)
-    save(progress, encoding, options.out)
+    store(progress.weights, plan.model, encoding, options.out)
     card.write(progress, encoding, options.out, questions=200)
 
 
