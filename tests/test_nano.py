@@ -340,7 +340,7 @@ def nano() -> Transformer:
         ("json", None, 19),
         ("python", None, 18),
         ("browser", None, 18),
-        pytest.param("functions", None, 17, marks=pytest.mark.xfail(strict=True, reason="18 of these are well-formed")),
+        ("functions", None, 17),
         ("false result", None, 18),
         ("no call", None, 18),
         ("refusal", None, 18),

@@ -3,8 +3,10 @@
 import json
 import re
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -290,15 +292,10 @@ def test_functions_are_called_as_declared_with_what_the_question_gives() -> None
         schemas = {function["name"]: function["parameters"] for function in problem.functions}
         assert len(schemas) == len(problem.functions)
         assert list(arguments) == schemas[name]["required"]
-        asked, recalled = call.thoughts["high"].split("\n", 1)
-        what = asked.removeprefix("Asked: the ")
-        described = {function["name"]: function["description"] for function in problem.functions}
-        if described[name].endswith(what):
-            assert sum(description.endswith(what) for description in described.values()) == 1
-        elif described[name]:
-            assert re.match(r"(Adds|Subtracts|Multiplies) ", described[name])
-        else:
-            assert what.removesuffix(".") in name
+        assert call.thoughts["medium"] == call.thoughts["high"]
+        asked, verdict, recalled = gone_through(problem.functions, call.thoughts["high"])
+        assert verdict == "yes"
+        assert [function["name"] for function in problem.functions if gives(function, asked)] == [name]
         assert recalled.startswith(f"type {name} = (_: {{")
         assert f"\n{recalled}) => any;" in harmony.developer_message(functions=problem.functions).content
         optional += len(schemas[name]["properties"]) > len(arguments)
@@ -310,6 +307,33 @@ def test_functions_are_called_as_declared_with_what_the_question_gives() -> None
             a, b = arguments.values()
             assert int(problem.answer) == {"+": a + b, "-": a - b, "*": a * b}[operation(problem.question)]
     assert optional > 10
+
+
+def gone_through(functions: Sequence[Mapping[str, Any]], thought: str) -> tuple[str, str, str]:
+    """What is asked by a thought that goes through functions in their order, the verdict on the last that it goes
+    through, and what it says after that.
+    """
+    first, rest = thought.split("\n", 1)
+    asked, verdict = first.removeprefix("Asked: the ").removesuffix("."), "no"
+    for number, function in enumerate(functions, start=1):
+        line, rest = rest.split("\n", 1)
+        begins = f"{number} of {len(functions)} ({function['name']}): the "
+        verdict = "yes" if gives(function, asked) else "no"
+        what = line.removeprefix(begins).removesuffix(f", {verdict}.")
+        assert line == f"{begins}{what}, {verdict}."
+        assert gives(function, what)
+        if verdict == "yes":
+            break
+    return asked, verdict, rest
+
+
+def gives(function: Mapping[str, Any], what: str) -> bool:
+    """By its description, or by its name where it has none."""
+    verbs = {"Adds": "sum", "Subtracts": "difference", "Multiplies": "product"}
+    described = function["description"]
+    if not described:
+        return function["name"].split("_of_")[0].split("_")[-1] == what
+    return what == verbs.get(described.split()[0]) or bool(re.search(rf"(?i)(\bthe|\bits|'s?) {what}\b", described))
 
 
 def test_a_false_result_is_false_and_followed() -> None:
@@ -328,8 +352,10 @@ def test_tools_stay_unused_where_none_helps() -> None:
     for problem in drawn:
         assert not problem.calls
         assert problem.tools or problem.functions
-        if asked := re.match(r"Asked: the (.*)\.\nNo function gives it\.$", problem.thoughts["high"]):
-            given = re.compile(rf"\b{asked[1]}(\.| of | for )|^{asked[1]}$")
+        if problem.thoughts["high"].startswith("Asked: "):
+            asked, *found = gone_through(problem.functions, problem.thoughts["high"])
+            assert found == ["no", "No function gives it."]
+            given = re.compile(rf"\b{asked}(\.| of | for )|^{asked}$")
             said = [text for function in problem.functions for text in (function["description"], function["name"])]
             assert not any(map(given.search, said))
         if re.search(r"What is the (?!sum)\w+ of|Tell me the (?!sum)", problem.question):

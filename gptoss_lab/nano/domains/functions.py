@@ -6,9 +6,19 @@
     blim?: number,
     }) => any;
 
-Asked "What is the wuzel of Paris?", the model says "Asked: the wuzel" and goes on as the declaration does, from the end
-of its description through the name to the parameters. It calls get_wuzel with {"town": "Paris"} and answers what comes
-back. Some functions compute a sum or a product, and are called however easy it is.
+Asked "What is the wuzel of Paris?", the model goes through the functions until one gives what is asked, and repeats
+how that one is declared:
+
+    Asked: the wuzel.
+    1 of 3 (read_tomp): the tomp, no.
+    2 of 3 (get_wuzel): the wuzel, yes.
+    type get_wuzel = (_: {
+    town: string,
+    blim?: number,
+    }
+
+It calls get_wuzel with {"town": "Paris"} and answers what comes back. The numbers tell it which function comes
+next, and when none is left. Some functions compute a sum or a product, and are called however easy it is.
 """
 
 import json
@@ -79,8 +89,8 @@ class Parameter:
 
 
 @dataclass(frozen=True)
-class LookUp:
-    """A function that gives one thing (`what`) of another, its first parameter."""
+class Function:
+    """A function that gives one thing (`what`): of another, its first parameter, or of two numbers."""
 
     name: str
     what: str
@@ -89,7 +99,13 @@ class LookUp:
 
     @property
     def declaration(self) -> Declaration:
-        return _declaration(self.name, self.description, self.parameters)
+        properties = {
+            parameter.name: {"type": "number" if isinstance(parameter.value, int) else "string"}
+            for parameter in self.parameters
+        }
+        required = [parameter.name for parameter in self.parameters if parameter.required]
+        schema = {"type": "object", "properties": properties, "required": required}
+        return {"name": self.name, "description": self.description, "parameters": schema}
 
 
 def draw(rng: Random) -> Problem:
@@ -103,81 +119,94 @@ def compute(rng: Random) -> Problem:
     operands = rng.choice((*OPERANDS, (made_up(rng), made_up(rng))))
     parameters = [Parameter(name, value) for name, value in zip(operands, _in_order(problem), strict=True)]
     name = rng.choice((*COMPUTING_NAMES[sign], *COMPUTING_NAMES[sign], made_up(rng)))
-    declaration = _declaration(name, rng.choice(COMPUTING_DESCRIPTIONS[sign]), parameters)
+    function = Function(name, COMPUTED[sign], rng.choice(COMPUTING_DESCRIPTIONS[sign]), tuple(parameters))
+    functions = _among_others(rng, function, name)
     return replace(
         problem,
         domain="functions",
         thoughts={"high": f"The result is {problem.answer}."},
-        functions=_among_others(rng, declaration, name),
-        calls=(_call(declaration, parameters, _result(rng, "result", int(problem.answer)), COMPUTED[sign]),),
+        functions=declarations(functions),
+        calls=(_call(functions, function, _result(rng, "result", int(problem.answer))),),
     )
 
 
 def unmet(rng: Random) -> Problem:
     """A question for a function that is not declared; others are."""
     asked = _drawn_look_up(rng)
+    question = _question(rng, asked)
+    functions = declared(rng, other_than=asked.what)
+    thought = f"{_gone_through(functions, asked.what)}\nNo function gives it."
     return Problem(
         domain="functions",
         size=0,
         identity=f"functions.{asked.name}",
-        question=_question(rng, asked),
-        thoughts={
-            "medium": "No function for that.",
-            "high": f"Asked: the {asked.what}.\nNo function gives it.",
-        },
+        question=question,
+        thoughts={"medium": thought, "high": thought},
         answer=DONT_KNOW,
-        functions=declared(rng, other_than=asked.what),
+        functions=declarations(functions),
     )
 
 
-def declared(rng: Random, other_than: str = "") -> tuple[Declaration, ...]:
+def declared(rng: Random, other_than: str = "") -> tuple[Function, ...]:
     """One to three functions that a developer may declare, none of which gives one certain thing."""
     drawn = [_drawn_look_up(rng) for _ in range(rng.choice((1, 1, 2, 3)))]
-    others = [function.declaration for function in drawn if other_than not in (function.what, function.name)]
+    others = [function for function in drawn if other_than not in (function.what, function.name)]
     return tuple(others) or declared(rng, other_than)
+
+
+def declarations(functions: Sequence[Function]) -> tuple[Declaration, ...]:
+    """What the developer message says of functions."""
+    return tuple(function.declaration for function in functions)
 
 
 def _look_up(rng: Random) -> Problem:
     function = _drawn_look_up(rng)
     told = _value(rng)
+    question = _question(rng, function)
+    functions = _among_others(rng, function, function.what)
     return Problem(
         domain="functions",
         size=0,
         identity=f"functions.{function.name}",
-        question=_question(rng, function),
+        question=question,
         thoughts={"high": f"The result is {told}."},
         answer=str(told),
-        functions=_among_others(rng, function.declaration, function.what),
-        calls=(_call(function.declaration, function.parameters, _result(rng, function.what, told), function.what),),
+        functions=declarations(functions),
+        calls=(_call(functions, function, _result(rng, function.what, told)),),
     )
 
 
-def _call(declaration: Declaration, parameters: Sequence[Parameter], result: str, what: str) -> Call:
-    arguments = {parameter.name: parameter.value for parameter in parameters if parameter.required}
-    thought = f"Asked: the {what}{_rest(declaration['description'], what)}\n{_signature(declaration)}"
-    return Call(f"functions.{declaration['name']}", json.dumps(arguments), result, {"medium": thought, "high": thought})
+def _call(functions: Sequence[Function], wanted: Function, result: str) -> Call:
+    arguments = {parameter.name: parameter.value for parameter in wanted.parameters if parameter.required}
+    thought = f"{_gone_through(functions, wanted.what)}\n{_signature(wanted)}"
+    return Call(f"functions.{wanted.name}", json.dumps(arguments), result, {"medium": thought, "high": thought})
 
 
-def _rest(description: str, what: str) -> str:
-    """What follows in a description on what is asked: " of a town."."""
-    found = re.search(rf"\b{what}\b(.*)", description)
-    return found[1] if found else "."
+def _gone_through(functions: Sequence[Function], asked: str) -> str:
+    """What is asked, and each function ("2 of 3 (get_wuzel): the wuzel, yes.") until one gives it."""
+    lines = [f"Asked: the {asked}."]
+    for number, function in enumerate(functions, start=1):
+        verdict = "yes" if function.what == asked else "no"
+        lines.append(f"{number} of {len(functions)} ({function.name}): the {function.what}, {verdict}.")
+        if verdict == "yes":
+            break
+    return "\n".join(lines)
 
 
-def _signature(declaration: Declaration) -> str:
+def _signature(function: Function) -> str:
     """A function as the developer message declares it, without its description: "type get_wuzel = (_: {...}"."""
-    message = developer_message(None, [declaration]).content
+    message = developer_message(None, [function.declaration]).content
     return message[message.index("type ") : message.index(") => any;")]
 
 
-def _drawn_look_up(rng: Random) -> LookUp:
+def _drawn_look_up(rng: Random) -> Function:
     what = rng.choice((made_up(rng), rng.choice(words.NOUNS)))
     thing = rng.choice((*[thing for thing in THINGS if thing != what], made_up(rng)))
     names = (f"{rng.choice(VERBS)}_{what}", f"{rng.choice(VERBS)}{what.capitalize()}", what, f"{what}_of_{thing}")
     name = rng.choice((names[0], *names, made_up(rng)))
     described = what not in re.split("_", name) or rng.random() > UNDESCRIBED
     description = rng.choice(DESCRIPTIONS).format(what=what, thing=thing) if described else ""
-    return LookUp(name, what, description, (Parameter(thing, _value(rng, word=0.85)), *_more_parameters(rng, thing)))
+    return Function(name, what, description, (Parameter(thing, _value(rng, word=0.85)), *_more_parameters(rng, thing)))
 
 
 def _more_parameters(rng: Random, thing: str) -> list[Parameter]:
@@ -193,7 +222,7 @@ def _value(rng: Random, word: float = 0.4) -> Value:
     return rng.randrange(10 ** rng.randint(1, 5))
 
 
-def _question(rng: Random, function: LookUp) -> str:
+def _question(rng: Random, function: Function) -> str:
     first, *others = [parameter for parameter in function.parameters if parameter.required]
     rng.shuffle(others)
     listed = " and ".join(f"{parameter.name} {parameter.value}" for parameter in others)
@@ -207,19 +236,10 @@ def _in_order(problem: Problem) -> list[int]:
     return [b, a] if b - a == int(problem.answer) else [a, b]
 
 
-def _declaration(name: str, description: str, parameters: Sequence[Parameter]) -> Declaration:
-    properties = {
-        parameter.name: {"type": "number" if isinstance(parameter.value, int) else "string"} for parameter in parameters
-    }
-    required = [parameter.name for parameter in parameters if parameter.required]
-    schema = {"type": "object", "properties": properties, "required": required}
-    return {"name": name, "description": description, "parameters": schema}
-
-
-def _among_others(rng: Random, declaration: Declaration, what: str) -> tuple[Declaration, ...]:
-    """A declaration and up to three more, which give something else, in any order."""
+def _among_others(rng: Random, function: Function, what: str) -> tuple[Function, ...]:
+    """A function and up to three more, which give something else, in any order."""
     others = declared(rng, other_than=what) if rng.random() < 0.6 else ()
-    return tuple(rng.sample([declaration, *others], k=1 + len(others)))
+    return tuple(rng.sample([function, *others], k=1 + len(others)))
 
 
 def _result(rng: Random, what: str, value: Value) -> str:

@@ -6,7 +6,7 @@ from random import Random
 from gptoss_lab.nano.domains import cups, machine
 from gptoss_lab.nano.domains.arithmetic import addition, subtraction
 from gptoss_lab.nano.domains.browser import unknown_fact
-from gptoss_lab.nano.domains.functions import declared, unmet
+from gptoss_lab.nano.domains.functions import declarations, declared, unmet
 from gptoss_lab.nano.domains.problem import Domain, Problem
 from gptoss_lab.nano.domains.python import product
 from gptoss_lab.nano.domains.unknown import dont_know, greeting
@@ -30,7 +30,7 @@ def _with_browser(rng: Random) -> Problem:
 
 
 def _with_functions(rng: Random) -> Problem:
-    return replace(_needs_none(rng), functions=declared(rng))
+    return replace(_needs_none(rng), functions=declarations(declared(rng)))
 
 
 def _needs_none(rng: Random) -> Problem:
