@@ -230,12 +230,9 @@ def test_a_reader_that_goes_away_stops_an_answer(endless: subprocess.Popen) -> N
 
 @pytest.fixture
 def endless(folder: Path) -> Iterator[subprocess.Popen]:
-    """A process that has begun an answer of thousands of tokens, in an encoding without most characters.
-
-    Its pipe holds a tenth of them: however late the test comes, the answer is not at its end.
-    """
+    """A process that has begun an answer of thousands of tokens, in an encoding without most characters."""
     arguments = ["ask", "hi", "--model", str(folder), "--seed", "1", "--max-new-tokens", "3900"]
-    process = _start(arguments, pipesize=4096, PYTHONIOENCODING="ascii")
+    process = _start(arguments, PYTHONIOENCODING="ascii")
     process.stdout.read(1)
     yield process
     process.kill()
@@ -330,17 +327,20 @@ def _edit_json(path: Path, **changes: object) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
-def _start(
-    arguments: list[str], stderr: int = subprocess.PIPE, pipesize: int = -1, **environment: str
-) -> subprocess.Popen:
+def _start(arguments: list[str], stderr: int = subprocess.PIPE, **environment: str) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, "-m", "gptoss_lab", *arguments],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=stderr,
-        pipesize=pipesize,
         env=os.environ | environment,
+        preexec_fn=_heed_interruptions,
     )
+
+
+def _heed_interruptions() -> None:
+    """Whoever starts tests in the background may have them ignore interruptions, and children do as their parents."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _free_port() -> int:

@@ -93,6 +93,14 @@ def test_linear_of_more_tokens_than_go_in_panels_at_once() -> None:
     assert_near(numba_ops.linear(x, weight, None), oracles.linear(x, weight, None))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_linear_does_not_heed_what_lies_behind_its_weights(dtype: torch.dtype) -> None:
+    for n, n_in in itertools.product((1, 5, 40), (3, 5, 7, 13, 15, 29, 31)):  # rows that end just before a step does
+        memory = torch.cat([torch.randn(20 * n_in), torch.full((64,), torch.nan)]).to(dtype)
+        x, weight = torch.randn(n, n_in), memory[: 20 * n_in].view(20, n_in)
+        assert_near(numba_ops.linear(x, weight, None), oracles.linear(x, weight, None), None, f"{n} x {n_in}")
+
+
 def test_linear_takes_views() -> None:
     x, weight, bias = torch.randn(40, 6).T, torch.randn(9, 40), torch.randn(9)
     assert_near(numba_ops.linear(x, weight, bias), oracles.linear(x, weight, bias))

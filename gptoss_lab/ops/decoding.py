@@ -47,6 +47,8 @@ def make_decode(format: int, pairs: bool, n_rows_together: int, row_stride: int,
     def decode(weights, bytes_a_row, scales, scale_bytes_a_row, n_rows, last, first_step, n, to, ends):
         whole = n // (words_a_word * LANES)
         width = n % (words_a_word * LANES) // words_a_word
+        if whole > bytes_a_row // STEP - first_step:  # n was rounded up to a step that the row does not fill
+            whole, width = whole - 1, LANES
         if width and last:
             copy_ends(weights, bytes_a_row, STEP, n_rows, ends)
             copy_ends(scales, scale_bytes_a_row, SCALES, n_rows, ends + n_rows_together * STEP)
