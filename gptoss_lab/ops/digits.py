@@ -3,6 +3,11 @@ instruction multiplies four times as many as in float32. For CPUs with BYTE_DOTS
 
 Each block of 32 elements has a factor of its own, so that its largest comes near 2^23 (on AVX2, 2^22): as exact, next
 to that, as float32, or nearly so. Twice a weight is a whole number from -12 to 12, and sums of whole numbers are exact.
+
+A block's sum is multiplied by that factor and by the weights' scale, a power of two. AVX-512 has other units for whole
+numbers than for products, and those for products are busy with digits: there the scale is added to the factor's
+exponent. Both are without a sign, so that the sum is 2^127 times too large, less what the factor was made smaller by
+beforehand.
 """
 
 from collections.abc import Iterable
@@ -13,8 +18,8 @@ from numba.core import types
 from numba.core.typing.templates import signature
 from numba.extending import intrinsic
 
-from gptoss_lab.mxfp4 import E2M1_VALUES
-from gptoss_lab.ops.formats import SCALES, STEP, in_exponents
+from gptoss_lab.mxfp4 import E2M1_VALUES, SCALE_BIAS
+from gptoss_lab.ops.formats import SCALES, STEP, in_exponents, raw_scales
 from gptoss_lab.ops.target import BYTE_DOTS, INSTRUCTION_SET, LANES
 from gptoss_lab.ops.vectors import (
     F32,
@@ -29,11 +34,12 @@ from gptoss_lab.ops.vectors import (
     call,
     constant,
     emitted,
+    fma_of,
     items_of,
     load_from,
+    opaque,
     pointer,
     splat_of,
-    tile_of,
 )
 
 # A step of weights meets so many vectors, of which each of its blocks (four of AVX-512, two of AVX2) has a part: the
@@ -49,7 +55,9 @@ RUN = 4 if INSTRUCTION_SET == "avx2" else 1
 
 _BITS = (7, 8) if INSTRUCTION_SET == "avx2" else (8, 8)  # what the second and the third digit take; the first, 8
 _LARGEST = ((127 << _BITS[0]) + (1 << _BITS[0] - 1) - 1) << _BITS[1]  # three digits reach a little further
-_LEAST = 1e-30  # what is smaller counts as this, when a factor is chosen
+_IN_EXPONENTS = INSTRUCTION_SET == "avx512"
+_SHRUNK = 47  # factors are stored 2^47 times too small, and sums come out as 2^80 times what they are
+_LEAST = 2.0**-55 if _IN_EXPONENTS else 1e-30  # what is smaller counts as this, when a factor is chosen
 _OFFSET = 12  # makes twice a weight a number without a sign
 
 _BYTES = ir.VectorType(I8, 4 * LANES)
@@ -64,13 +72,14 @@ def store_digits(builder, x, to):
     if not BYTE_DOTS:  # nobody may ask for it
         return
     halves = [load_from(builder, x, _FLOATS_OF_HALF, I64(64), half) for half in range(2)]
-    largest = _largest(builder, halves)
-    factor = splat_of(builder, builder.fdiv(F32(_LARGEST), largest), _FLOATS_OF_HALF)
-    whole = [_nearest_ints(builder, builder.fmul(half, factor)) for half in halves]
+    factor = _factor(builder, _largest(builder, halves))
+    inverse = splat_of(builder, builder.fdiv(F32(0.5), factor), _FLOATS_OF_HALF)  # twice the weights meet them
+    whole = [_nearest_ints(builder, builder.fmul(half, inverse)) for half in halves]
     parts = [builder.shuffle_vector(*whole, _places(range(odd, 32, 2))) for odd in range(2)]
     offsets = builder.mul(_sums_of_four(builder, builder.add(*parts)), _all(_INTS_OF_PART, -_OFFSET))
-    doubled = builder.fmul(largest, F32(0.5 / _LARGEST))  # as the weights are
-    vectors = {_CORRECTION: offsets, _FACTOR: splat_of(builder, doubled, _FLOATS_OF_PART)}
+    if _IN_EXPONENTS:
+        factor = _before_scale(builder, factor)
+    vectors = {_CORRECTION: offsets, _FACTOR: splat_of(builder, factor, _FLOATS_OF_PART)}
     for digit in reversed(range(_DIGITS)):
         for odd in range(2):
             rest, last = _last_digit(builder, parts[odd], _BITS[digit - 1]) if digit else (None, parts[odd])
@@ -79,22 +88,43 @@ def store_digits(builder, x, to):
         builder.store(vector, pointer(builder, to, vector.type, I64(STEP), which), align=4)
 
 
-@intrinsic(prefer_literal=True)
-def products_of_digits(typingctx, words, x, stride, n_columns):
-    """The products of row i's step of weights, unscaled, and vector j's; vectors are `stride` apart."""
-    result = tile_of(len(words) * n_columns.literal_value)
+@intrinsic
+def add_digits(typingctx, sums, words, scales, scale_stride, x, stride):
+    """sums[i, j] + the products of row i's step of weights, scaled, and vector j's; `in_ones` says what they are.
+
+    The rows' scales are `scale_stride` apart, the vectors `stride`.
+    """
 
     def codegen(context, builder, _, values):
+        totals, rows = (items_of(builder, value) for value in values[:2])
         if not BYTE_DOTS:  # nobody may ask for it
-            return ir.Constant(context.get_value_type(result), ir.Undefined)
-        rows = [_doubled(builder, row) for row in items_of(builder, values[0])]
+            return values[0]
         columns = [
-            [load_from(builder, builder.add(values[1], I64(i * STEP)), INTS, values[2], j) for i in range(VECTORS)]
-            for j in range(n_columns.literal_value)
+            [load_from(builder, builder.add(values[4], I64(i * STEP)), INTS, values[5], j) for i in range(VECTORS)]
+            for j in range(len(totals) // len(rows))
         ]
-        return array_of(builder, [_product(builder, row, column) for row in rows for column in columns])
+        bytes_of_scales = [raw_scales(builder, *values[2:4], i) for i in range(len(rows))]
+        weights = [_doubled(builder, row) for row in rows]
+        pairs = [(row, column) for row in weights for column in columns]
+        products = _sums_in_two_steps(builder, pairs) if INSTRUCTION_SET == "avx2" else _sums_at_once(builder, pairs)
+        factors = [_scaled(builder, scales, column[_FACTOR]) for scales in bytes_of_scales for column in columns]
+        terms = [builder.sitofp(product, FLOATS) for product in products]  # of 32 bits at most, rounded once
+        return array_of(builder, [fma_of(builder, *each) for each in zip(terms, factors, totals, strict=True)])
 
-    return signature(result, words, types.int64, types.int64, n_columns), codegen
+    return signature(sums, sums, words, *[types.int64] * 4), codegen
+
+
+@intrinsic
+def in_ones(typingctx, sums):
+    """Sums as the numbers that they are."""
+
+    def codegen(context, builder, _, values):
+        if not _IN_EXPONENTS:
+            return values[0]
+        unit = constant(FLOATS, 2.0 ** (_SHRUNK - SCALE_BIAS))
+        return array_of(builder, [builder.fmul(total, unit) for total in items_of(builder, values[0])])
+
+    return signature(sums, sums), codegen
 
 
 @emitted(types.void, types.int64)
@@ -119,7 +149,8 @@ def products_of_run(builder, weights, x):
         digits = [load_from(builder, x, INTS, I64(STEP), step * VECTORS + i) for i in range(2 * _DIGITS)]
         sums.append(_sum_in_two_steps(builder, _doubled(builder, words), digits))
     correction, factor = (load_from(builder, x, INTS, I64(STEP), which) for which in (_CORRECTION, _FACTOR))
-    return _in_float32(builder, builder.add(_joined(builder, sums), correction), factor)
+    products = builder.sitofp(builder.add(_joined(builder, sums), correction), FLOATS)
+    return builder.fmul(products, builder.bitcast(factor, FLOATS))
 
 
 @emitted(Floats, types.int64)
@@ -144,30 +175,34 @@ def _look_up(builder: ir.IRBuilder, codes: Any) -> Any:
     return call(builder, "llvm.x86.avx512.permvar.qi.512", _BYTES, table, codes)
 
 
-def _product(builder: ir.IRBuilder, row: list, column: list) -> Any:
-    """In each lane, the sum of 8 products."""
-    if INSTRUCTION_SET == "avx2":
-        total = builder.add(_sum_in_two_steps(builder, row, column), column[_CORRECTION])
-    else:
-        total = _sum_at_once(builder, row, column)
-    return _in_float32(builder, total, column[_FACTOR])
+def _sums_at_once(builder: ir.IRBuilder, pairs: list) -> list:
+    """For each pair of a row and a vector, in each lane, the sum of 8 products.
+
+    The pairs go side by side, and the last digit by itself: else products would wait for each other.
+    """
+    higher = [constant(INTS, 0) for _ in pairs]
+    for digit in range(_DIGITS - 1):
+        higher = [builder.shl(total, constant(INTS, 8)) if digit else total for total in higher]
+        higher = _add_digit(builder, higher, pairs, digit)
+    lowest = _add_digit(builder, [column[_CORRECTION] for _, column in pairs], pairs, _DIGITS - 1)
+    return [
+        builder.add(builder.shl(total, constant(INTS, 8)), last) for total, last in zip(higher, lowest, strict=True)
+    ]
 
 
-def _in_float32(builder: ir.IRBuilder, total: Any, factor: Any) -> Any:
-    """Sums, which take 32 bits at most, rounded once."""
-    return builder.fmul(builder.sitofp(total, FLOATS), builder.bitcast(factor, FLOATS))
+def _add_digit(builder: ir.IRBuilder, totals: list, pairs: list, digit: int) -> list:
+    for odd in range(2):
+        operands = [
+            (total, row[odd], column[2 * digit + odd]) for total, (row, column) in zip(totals, pairs, strict=True)
+        ]
+        totals = [call(builder, "llvm.x86.avx512.vpdpbusd.512", INTS, *each) for each in operands]
+    return totals
 
 
-def _sum_at_once(builder: ir.IRBuilder, row: list, column: list) -> Any:
-    sums = [constant(INTS, 0), constant(INTS, 0), column[_CORRECTION]]
-    for digit in range(_DIGITS):
-        for odd in range(2):
-            operands = sums[digit], row[odd], column[2 * digit + odd]
-            sums[digit] = call(builder, "llvm.x86.avx512.vpdpbusd.512", INTS, *operands)
-    total = sums[0]
-    for lower in sums[1:]:
-        total = builder.add(builder.shl(total, constant(INTS, 8)), lower)
-    return total
+def _sums_in_two_steps(builder: ir.IRBuilder, pairs: list) -> list:
+    return [
+        builder.add(_sum_in_two_steps(builder, row, column), column[_CORRECTION]) for row, column in pairs
+    ]
 
 
 def _sum_in_two_steps(builder: ir.IRBuilder, row: list, column: list) -> Any:
@@ -196,6 +231,47 @@ def _last_digit(builder: ir.IRBuilder, numbers: Any, bits: int) -> tuple[Any, An
     half, shift = _all(_INTS_OF_HALF, 1 << bits - 1), _all(_INTS_OF_HALF, bits)
     rest = builder.ashr(builder.add(numbers, half), shift)
     return rest, builder.sub(numbers, builder.shl(rest, shift))
+
+
+def _factor(builder: ir.IRBuilder, largest: Any) -> Any:
+    """What a block's digits are multiples of, halved as the weights are doubled."""
+    factor = builder.fmul(largest, F32(0.5 / _LARGEST))
+    if not _IN_EXPONENTS:
+        return factor
+    # The next larger number of bfloat16: the lower half of what is stored has to be zero.
+    upwards = builder.add(builder.bitcast(factor, I32), I32(0xFFFF))
+    return builder.bitcast(builder.and_(upwards, I32(-0x10000)), F32)
+
+
+def _before_scale(builder: ir.IRBuilder, factor: Any) -> Any:
+    """A factor as `_scaled` wants it: twice its upper half, in two bytes without a sign; or the most that these hold."""
+    finite = builder.fcmp_ordered("<", factor, F32(float("inf")))
+    doubled = builder.shl(builder.sub(builder.bitcast(factor, I32), I32(_SHRUNK << 23)), I32(1))
+    return builder.bitcast(builder.select(finite, doubled, I32(-0x20000)), F32)
+
+
+def _scaled(builder: ir.IRBuilder, scales: Any, factor: Any) -> Any:
+    """A factor times the scales of a step's blocks."""
+    if not _IN_EXPONENTS:
+        places = [lane // 4 for lane in range(LANES)]
+        return builder.fmul(in_exponents(builder, scales, places), builder.bitcast(factor, FLOATS))
+    # The scale goes into each lane's upper byte. With that as it is, and twice the factor's upper half, their mean is
+    # the sum of scale and exponent. What float32 cannot hold becomes no number.
+    order = ir.Constant(_BYTES, [lane // 4 if byte == 3 else 128 for lane in range(LANES) for byte in range(4)])
+    # Knowing where it comes from, LLVM would fetch each byte from one of two vectors, which takes longer.
+    scales = opaque(builder, builder.bitcast(scales, _BYTES))
+    highest = call(builder, "llvm.x86.avx512.pshuf.b.512", _BYTES, scales, order)
+    total = _mean(builder, *(builder.bitcast(each, _SHORTS) for each in (highest, factor)))
+    most = ir.Constant(_SHORTS, [0, 0x7FFF] * LANES)
+    return builder.bitcast(builder.select(builder.icmp_unsigned("<", total, most), total, most), FLOATS)
+
+
+def _mean(builder: ir.IRBuilder, first: Any, second: Any) -> Any:
+    """Of numbers of 16 bits without a sign, rounded up: one instruction."""
+    wide = ir.VectorType(I32, first.type.count)
+    one = _all(wide, 1)
+    both = builder.add(builder.zext(first, wide), builder.zext(second, wide))
+    return builder.trunc(builder.lshr(builder.add(both, one), one), first.type)
 
 
 def _largest(builder: ir.IRBuilder, vectors: list) -> Any:

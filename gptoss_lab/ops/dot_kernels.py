@@ -16,9 +16,10 @@ from gptoss_lab.ops.digits import (
     PART,
     RUN,
     VECTORS,
+    add_digits,
+    in_ones,
     join_run,
     load_scales_of_run,
-    products_of_digits,
     products_of_run,
     store_digits,
 )
@@ -360,6 +361,8 @@ def _make_sums(format, digits=False):
     def rows_together(n_columns):
         if n_columns == 1 and (in_runs or format not in SCALED):
             return 1  # memory is fastest where one row comes after the other
+        if n_columns == 1 and digits:
+            return 4  # a step takes so long that memory does not matter; each digit is loaded once for all of them
         return _ROWS_OF_FOUR if n_columns == 4 else _ROWS
 
     def make_tile(n_columns):
@@ -370,8 +373,7 @@ def _make_sums(format, digits=False):
         def add_step(totals, weights, row_bytes, scales, scale_bytes, x, stride):
             words = load_words(weights, row_bytes, n_rows)
             if digits:
-                products = products_of_digits(words, x, stride, n_columns)
-                return add_scaled(totals, products, load_scales(scales, scale_bytes, n_rows))
+                return add_digits(totals, words, scales, scale_bytes, x, stride)
             if format in SCALED:
                 products = add_products(zeros(n), words, x, stride, format)
                 return add_scaled(totals, products, load_factors(scales, scale_bytes, n_rows))
@@ -395,17 +397,16 @@ def _make_sums(format, digits=False):
                         prefetch(ahead + i * STEP + line)
                     products = products_of_run(weights + i * STEP, x + i * format * STEP)
                     totals = (fma(products, load_scales_of_run(scales + i * SCALES), totals[0]),)
-            for i in range(begin, n_steps):
+            for i in range(begin, n_steps if end else (row_bytes + STEP - 1) // STEP):
                 for line in range(0, n_rows * STEP, 64):
                     prefetch(ahead + i * n_rows * STEP + line)
                 w, s = weights + i * STEP, scales + i * SCALES
                 totals = add_step(totals, w, second * row_bytes, s, second * scale_bytes, x + i * format * STEP, stride)
-            if row_bytes % STEP:
-                prefetch(ahead + n_steps * n_rows * STEP)
-                w, w_stride = (end, STEP) if end else (weights + n_steps * STEP, row_bytes)
-                s, s_stride = (end_scales, SCALES) if end else (scales + n_steps * SCALES, scale_bytes)
+            if end and row_bytes % STEP:
                 rest = x + n_steps * format * STEP
-                totals = add_step(totals, w, second * w_stride, s, second * s_stride, rest, stride)
+                totals = add_step(totals, end, second * STEP, end_scales, second * SCALES, rest, stride)
+            if digits:
+                totals = in_ones(totals)
             store_sums(sums, second * 4, 4 * _CHUNK, totals, n_columns)
 
         return tile

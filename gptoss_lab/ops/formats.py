@@ -114,12 +114,14 @@ def load_words(builder, address, stride, n):
 @emitted_sized(tile_of, types.int64, types.int64)
 def load_scales(builder, address, stride, n):
     """The scales of a step of MXFP4 of each of n rows: each in the lanes of the 4 words that it belongs to."""
-    rows = []
-    for i in range(n):
-        raw = load_from(builder, address, ir.IntType(8 * SCALES), stride, i, align=1)
-        scales = splat_of(builder, raw, ir.VectorType(raw.type, STEP // SCALES))
-        rows.append(in_exponents(builder, scales, [lane // 4 for lane in range(LANES)]))
-    return array_of(builder, rows)
+    places = [lane // 4 for lane in range(LANES)]
+    return array_of(builder, [in_exponents(builder, raw_scales(builder, address, stride, i), places) for i in range(n)])
+
+
+def raw_scales(builder: ir.IRBuilder, address: Any, stride: Any, row: int) -> Any:
+    """The bytes of a step's scales, all over again."""
+    raw = load_from(builder, address, ir.IntType(8 * SCALES), stride, row, align=1)
+    return splat_of(builder, raw, ir.VectorType(raw.type, STEP // SCALES))
 
 
 def in_exponents(builder: ir.IRBuilder, scales: Any, places: list[int]) -> Any:

@@ -125,6 +125,11 @@ def call_bfloat16(builder: ir.IRBuilder, name: str, result: ir.Type, *arguments:
     return call(builder, name, result, *arguments)
 
 
+def opaque(builder: ir.IRBuilder, value: Any) -> Any:
+    """The same value, of which LLVM knows nothing: so it cannot choose other instructions for what follows."""
+    return builder.call(ir.InlineAsm(ir.FunctionType(value.type, [value.type]), "", "=v,0"), [value])
+
+
 def fma_of(builder: ir.IRBuilder, a: Any, b: Any, c: Any) -> Any:
     # fmuladd is one instruction where the CPU has it; fma would call a slow function where it has not.
     return call(builder, f"llvm.fmuladd.v{LANES}f32", FLOATS, a, b, c)
