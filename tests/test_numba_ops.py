@@ -190,6 +190,26 @@ def test_each_block_of_a_vector_is_as_exact_as_its_largest_element(n_tokens: int
     assert ((product - expected).abs() <= 1e-7 * terms).all()
 
 
+@pytest.mark.parametrize("n_tokens", [1, 2])
+def test_scales_however_small_or_large(n_tokens: int) -> None:
+    """The kernel may add them to exponents, which end somewhere."""
+    scales = torch.arange(1, 161, dtype=torch.uint8).reshape(160, 1)
+    weight = Mxfp4(torch.randint(256, (160, 1, 16), dtype=torch.uint8), scales)
+    for size in (1e-6, 1.0, 1e2):
+        x = torch.randn(n_tokens, 32) * size
+        product, expected = numba_ops.linear(x, weight, None), oracles.linear(x, weight, None)
+        sizes = size * oracles.plain(weight).abs().sum(-1)
+        assert ((product - expected).abs() <= 1e-6 * sizes + 1e-36).all(), f"vectors of size {size:g}"
+
+
+def test_a_scale_that_is_no_number_shows() -> None:
+    weight = mxfp4.encode(torch.randn(9, 96))
+    weight.scales[4, 1] = 255  # OCP Microscaling Formats, 5.4.1
+    assert numba_ops.linear(torch.randn(1, 96), weight, None).isfinite().flatten().tolist() == [True] * 4 + [
+        False
+    ] + 4 * [True]
+
+
 @pytest.mark.parametrize("sign", [1, -1])
 def test_blocks_whose_sums_are_as_large_as_can_be(sign: int) -> None:
     """Sums of whole numbers, if they are that, have room for them."""

@@ -103,7 +103,7 @@ def add_digits(typingctx, sums, words, scales, scale_stride, x, stride):
             [load_from(builder, builder.add(values[4], I64(i * STEP)), INTS, values[5], j) for i in range(VECTORS)]
             for j in range(len(totals) // len(rows))
         ]
-        bytes_of_scales = [raw_scales(builder, *values[2:4], i) for i in range(len(rows))]
+        bytes_of_scales = [raw_scales(builder, values[2], values[3], i) for i in range(len(rows))]
         weights = [_doubled(builder, row) for row in rows]
         pairs = [(row, column) for row in weights for column in columns]
         products = _sums_in_two_steps(builder, pairs) if INSTRUCTION_SET == "avx2" else _sums_at_once(builder, pairs)
@@ -200,9 +200,7 @@ def _add_digit(builder: ir.IRBuilder, totals: list, pairs: list, digit: int) -> 
 
 
 def _sums_in_two_steps(builder: ir.IRBuilder, pairs: list) -> list:
-    return [
-        builder.add(_sum_in_two_steps(builder, row, column), column[_CORRECTION]) for row, column in pairs
-    ]
+    return [builder.add(_sum_in_two_steps(builder, row, column), column[_CORRECTION]) for row, column in pairs]
 
 
 def _sum_in_two_steps(builder: ir.IRBuilder, row: list, column: list) -> Any:
@@ -244,7 +242,7 @@ def _factor(builder: ir.IRBuilder, largest: Any) -> Any:
 
 
 def _before_scale(builder: ir.IRBuilder, factor: Any) -> Any:
-    """A factor as `_scaled` wants it: twice its upper half, in two bytes without a sign; or the most that these hold."""
+    """A factor as `_scaled` wants it: twice its upper half, without a sign; or the most that there can be."""
     finite = builder.fcmp_ordered("<", factor, F32(float("inf")))
     doubled = builder.shl(builder.sub(builder.bitcast(factor, I32), I32(_SHRUNK << 23)), I32(1))
     return builder.bitcast(builder.select(finite, doubled, I32(-0x20000)), F32)
