@@ -56,7 +56,9 @@ RUN = 4 if INSTRUCTION_SET == "avx2" else 1
 _BITS = (7, 8) if INSTRUCTION_SET == "avx2" else (8, 8)  # what the second and the third digit take; the first, 8
 _LARGEST = ((127 << _BITS[0]) + (1 << _BITS[0] - 1) - 1) << _BITS[1]  # three digits reach a little further
 _IN_EXPONENTS = INSTRUCTION_SET == "avx512"
-_SHRUNK = 47  # factors are stored 2^47 times too small, and sums come out as 2^80 times what they are
+# Factors are stored 2^47 times too small, and sums come out as 2^80 times what they are. That leaves elements from
+# 3e-17 on, and products to 3e14: far more than there is behind a norm, or behind SwiGLU's limit.
+_SHRUNK = 47
 _LEAST = 2.0**-55 if _IN_EXPONENTS else 1e-30  # what is smaller counts as this, when a factor is chosen
 _OFFSET = 12  # makes twice a weight a number without a sign
 

@@ -64,11 +64,12 @@ from gptoss_lab.ops.simd import (
     zeros,
 )
 from gptoss_lab.ops.swiglu import swiglu
-from gptoss_lab.ops.target import BYTE_DOTS, INSTRUCTION_SET, LANES
+from gptoss_lab.ops.target import BYTE_DOTS, FORESEES_ROWS, INSTRUCTION_SET, LANES
 
 _CHUNK = 2 * LANES  # rows of weights, at most, that are finished together
 _BLOCK = 16  # vectors that are
 _ROWS = 2  # rows whose sums are in registers together
+_ROWS_OF_DIGITS = 4  # of MXFP4, so that each digit is loaded once for all of them
 _ROWS_OF_FOUR = 4 if INSTRUCTION_SET == "avx512" else 2  # the same for four vectors, which thus leave the L2 cache less
 _FEW = 4  # vectors that are not worth rounding
 _ALWAYS_IN_DIGITS = BYTE_DOTS and INSTRUCTION_SET == "avx512"
@@ -362,12 +363,13 @@ def _make_sums(format, digits=False):
         if n_columns == 1 and (in_runs or format not in SCALED):
             return 1  # memory is fastest where one row comes after the other
         if n_columns == 1 and digits:
-            return 4  # a step takes so long that memory does not matter; each digit is loaded once for all of them
+            return _ROWS_OF_DIGITS
         return _ROWS_OF_FOUR if n_columns == 4 else _ROWS
 
     def make_tile(n_columns):
         n_rows = rows_together(n_columns)
         n = n_rows * n_columns
+        asked_for = 0 if n_rows == 1 and not in_runs and FORESEES_ROWS else n_rows * STEP  # bytes, in each step
 
         @device
         def add_step(totals, weights, row_bytes, scales, scale_bytes, x, stride):
@@ -398,7 +400,7 @@ def _make_sums(format, digits=False):
                     products = products_of_run(weights + i * STEP, x + i * format * STEP)
                     totals = (fma(products, load_scales_of_run(scales + i * SCALES), totals[0]),)
             for i in range(begin, n_steps if end else (row_bytes + STEP - 1) // STEP):
-                for line in range(0, n_rows * STEP, 64):
+                for line in range(0, asked_for, 64):
                     prefetch(ahead + i * n_rows * STEP + line)
                 w, s = weights + i * STEP, scales + i * SCALES
                 totals = add_step(totals, w, second * row_bytes, s, second * scale_bytes, x + i * format * STEP, stride)
