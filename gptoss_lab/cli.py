@@ -127,7 +127,7 @@ def bench(options: argparse.Namespace) -> int:
             checkpoint.synthesise(folder, options.shape, layers=options.layers)
         else:
             folder = checkpoint.find(options.model) if options.model else EMBEDDED
-        figures = bench.measure_checkpoint(folder, llama, options.rounds, options.dense)
+        figures = bench.measure_checkpoint(folder, llama, options.rounds, options.dense, options.mmap)
     print(json.dumps(figures.to_dict()) if options.json else bench.table(figures))
     return 0
 
@@ -188,6 +188,7 @@ def _parser() -> argparse.ArgumentParser:
     of.add_argument("--shape", choices=("20b", "120b", "nano"), help="a random model of this shape instead")
     benching.add_argument("--layers", type=int, metavar="N", help="with --shape: so many layers of it")
     benching.add_argument("--dense", choices=("int8",), help="the weights outside the experts in eight bits")
+    benching.add_argument("--no-mmap", dest="mmap", action="store_false", help="read the weights, rather than map them")
     benching.add_argument("--threads", type=int, metavar="N", help="compute with so many (default: all cores)")
     benching.add_argument("--rounds", type=int, default=5, metavar="N", help="measure so many times (default: 5)")
     benching.add_argument("--json", action="store_true", help="print the figures as JSON")

@@ -175,8 +175,9 @@ def test_weights_in_eight_bits_are_fewer_bytes(quick, capsys) -> None:
         assert cli.main(["bench", "--shape", "nano", "--layers", "1", "--rounds", "1", "--json", *options]) == 0
         return json.loads(capsys.readouterr().out)
 
-    stored, eight_bits = measured(), measured("--dense", "int8")
+    stored, eight_bits = measured("--no-mmap"), measured("--dense", "int8")
     assert (stored["dense"], eight_bits["dense"]) == ("bfloat16", "int8")
+    assert (stored["mapped"], eight_bits["mapped"]) == (False, True)
     assert eight_bits["bytes_of_token"] < stored["bytes_of_token"]
 
 

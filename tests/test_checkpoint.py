@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import safetensors.torch
@@ -16,7 +17,7 @@ from small import SMALL, in_transformers, tokens
 
 from gptoss_lab import checkpoint, mxfp4
 from gptoss_lab import weights as weights_module
-from gptoss_lab.checkpoint import container, hub, reading, writing
+from gptoss_lab.checkpoint import container, hub, reading, residence, writing
 from gptoss_lab.checkpoint.__main__ import main
 from gptoss_lab.config import PRESETS, ModelConfig
 from gptoss_lab.model import Transformer
@@ -226,6 +227,23 @@ def test_weights_mapped_from_a_checkpoint_can_replace_it(folder: Path, weights: 
     checkpoint.save(folder, config, loaded)
     assert_same(loaded, weights)
     assert_same(checkpoint.load(folder)[1], weights)
+
+
+def test_weights_that_are_read_need_no_file(folder: Path, weights: Weights) -> None:
+    _, mapped = checkpoint.load(folder)
+    read = checkpoint.reside(mapped)
+    for tensor in mapped.embedding, mapped.unembedding, mapped.layers[0].gate_up.blocks:
+        tensor.zero_()
+    assert_same(read, weights)
+    assert all(tensor.data_ptr() % 64 == 0 for _, tensor in flat(read))
+
+
+def test_weights_that_are_read_have_to_fit(weights: Weights, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(residence.psutil, "virtual_memory", lambda: SimpleNamespace(available=1000))
+    with pytest.raises(
+        MemoryError, match=r"the weights take 0\.\d GB and 0\.0 GB of memory are free; load them mapped"
+    ):
+        checkpoint.reside(weights)
 
 
 def test_a_failed_save_leaves_what_was_there(folder: Path, weights: Weights, monkeypatch: pytest.MonkeyPatch) -> None:

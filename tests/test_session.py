@@ -35,6 +35,12 @@ def model(folder: Path) -> Model:
     return lab.load(folder)
 
 
+def test_weights_may_be_read_into_memory(folder: Path, model: Model) -> None:
+    read = lab.load(folder, mmap=False)
+    assert torch.equal(read([1, 2, 3]), model([1, 2, 3]))
+    assert read.transformer.weights.embedding.data_ptr() != model.transformer.weights.embedding.data_ptr()
+
+
 def scripted(model: Model, text: str) -> Model:
     """The same model made to say `text`: a hook on the last residual puts one token's unembedding there."""
     tokens = iter(BYTES.encode(text, allowed_special="all"))

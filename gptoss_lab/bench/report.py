@@ -30,7 +30,11 @@ def table(figures: Figures) -> str:
         ("prefill, 64 tokens", f"{f.prefill_64_tok_s:.1f} tok/s", ""),
         *_in_bfloat16(f),
         *_beside_llama(f),
-        ("memory of its own", f"{f.private_memory_gb:.2f} GB", "beside the mapped checkpoint"),
+        (
+            "memory of its own",
+            f"{f.private_memory_gb:.2f} GB",
+            "beside the mapped checkpoint" if f.mapped else "with the weights",
+        ),
     ]
     widths = [max(len(row[column]) for row in rows) for column in range(2)]
     return "\n".join(f"{name:<{widths[0]}}  {value:>{widths[1]}}  {remark}".rstrip() for name, value, remark in rows)

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -59,9 +59,10 @@ class Figures:
     routing_recorded_ratio: float
     all_recorded_ratio: float
     private_memory_gb: float
-    """Beside the mapped checkpoint, with a context of 4,096 tokens."""
+    """Beside a mapped checkpoint, and with one that was read, while there is a context of 4,096 tokens."""
     intervals: dict[str, tuple[float, float]]
     """95 %, of each median (bootstrapped)."""
+    mapped: bool = True
     prefill_bf16_tok_s: float | None = None
     prefill_bf16_gflop_s: float | None = None
     prefill_bf16_64_tok_s: float | None = None
@@ -81,14 +82,23 @@ class Figures:
 
 
 def measure_checkpoint(
-    folder: Path, llama: LlamaCpp | None = None, rounds: int = ROUNDS, dense: Dense | None = None
+    folder: Path,
+    llama: LlamaCpp | None = None,
+    rounds: int = ROUNDS,
+    dense: Dense | None = None,
+    mmap: bool = True,
 ) -> Figures:
-    """Measures the checkpoint in a folder, its dense weights as stored or in eight bits; see `measure`."""
+    """Measures the checkpoint in a folder, its dense weights as stored or in eight bits; see `measure`.
+
+    mmap: whether it is mapped; else it is read into memory.
+    """
     config, weights = checkpoint.load(folder)
+    if not mmap:
+        weights = checkpoint.reside(weights)
     model, in_bfloat16 = Transformer(config, weights, dense=dense), None
     if BFLOAT16_DOTS and dense is None:
         in_bfloat16 = Transformer(config, weights, precision="bfloat16")
-    return measure(model, in_bfloat16, llama, rounds)
+    return replace(measure(model, in_bfloat16, llama, rounds), mapped=mmap)
 
 
 def measure(
