@@ -66,9 +66,9 @@ def load(
     dense: "int8" keeps a copy of the weights outside the experts in eight bits: tokens come about a third faster; see
         there too.
 
-    mmap: True maps a checkpoint's files into memory: loading costs next to nothing. False reads them, which takes as
-        much memory as they are large, and up to a minute, in large pages where the system has them: a CPU for which
-        pages are slow to find (on a virtual machine, that is) then decodes about 7 % faster.
+    mmap: True maps a checkpoint's files into memory: loading costs next to nothing. False reads them, in a second for
+        each GB or longer, into as much memory as they are large, in large pages where the system has them. A CPU for
+        which pages are slow to find, on a virtual machine that is, then decodes about 7 % faster.
 
     Experts stay packed either way. Kernels are compiled on first use on a machine, with a progress bar.
 
