@@ -5,7 +5,6 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import safetensors.torch
@@ -239,7 +238,7 @@ def test_weights_that_are_read_need_no_file(folder: Path, weights: Weights) -> N
 
 
 def test_weights_that_are_read_have_to_fit(weights: Weights, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(residence.psutil, "virtual_memory", lambda: SimpleNamespace(available=1000))
+    monkeypatch.setattr(residence, "free_memory", lambda: 1000)
     with pytest.raises(
         MemoryError, match=r"the weights take 0\.\d GB and 0\.0 GB of memory are free; load them mapped"
     ):

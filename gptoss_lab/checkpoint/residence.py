@@ -7,11 +7,11 @@ twice over. In pages of 2 MB that is next to nothing.
 import mmap
 from contextlib import suppress
 
-import psutil
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from gptoss_lab.paging import free_memory
 from gptoss_lab.weights import Weights
 
 _LARGE_PAGE = 2 << 20
@@ -50,7 +50,7 @@ def _room(tensor: Tensor) -> int:
 
 
 def _memory(n_bytes: int) -> Tensor:
-    free = psutil.virtual_memory().available
+    free = free_memory()
     if n_bytes > free:
         raise MemoryError(
             f"the weights take {n_bytes / 1e9:.1f} GB and {free / 1e9:.1f} GB of memory are free; load them mapped "
