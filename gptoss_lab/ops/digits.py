@@ -10,7 +10,7 @@ exponent. Both are without a sign, so that the sum is 2^127 times too large, les
 beforehand.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from llvmlite import ir
@@ -35,9 +35,9 @@ from gptoss_lab.ops.vectors import (
     constant,
     emitted,
     fma_of,
+    hidden,
     items_of,
     load_from,
-    opaque,
     pointer,
     splat_of,
 )
@@ -109,7 +109,8 @@ def add_digits(typingctx, sums, words, scales, scale_stride, x, stride):
         weights = [_doubled(builder, row) for row in rows]
         pairs = [(row, column) for row in weights for column in columns]
         products = _sums_in_two_steps(builder, pairs) if INSTRUCTION_SET == "avx2" else _sums_at_once(builder, pairs)
-        factors = [_scaled(builder, scales, column[_FACTOR]) for scales in bytes_of_scales for column in columns]
+        scaled = _scaling(builder)
+        factors = [scaled(scales, column[_FACTOR]) for scales in bytes_of_scales for column in columns]
         terms = [builder.sitofp(product, FLOATS) for product in products]  # of 32 bits at most, rounded once
         return array_of(builder, [fma_of(builder, *each) for each in zip(terms, factors, totals, strict=True)])
 
@@ -250,20 +251,28 @@ def _before_scale(builder: ir.IRBuilder, factor: Any) -> Any:
     return builder.bitcast(builder.select(finite, doubled, I32(-0x20000)), F32)
 
 
-def _scaled(builder: ir.IRBuilder, scales: Any, factor: Any) -> Any:
-    """A factor times the scales of a step's blocks."""
+def _scaling(builder: ir.IRBuilder) -> Callable[[Any, Any], Any]:
+    """What multiplies a factor by the scales of a step's blocks."""
+    places = [lane // 4 for lane in range(LANES)]
     if not _IN_EXPONENTS:
-        places = [lane // 4 for lane in range(LANES)]
-        return builder.fmul(in_exponents(builder, scales, places), builder.bitcast(factor, FLOATS))
+        return lambda scales, factor: builder.fmul(
+            in_exponents(builder, scales, places), builder.bitcast(factor, FLOATS)
+        )
     # The scale goes into each lane's upper byte. With that as it is, and twice the factor's upper half, their mean is
     # the sum of scale and exponent. What float32 cannot hold becomes no number.
-    order = ir.Constant(_BYTES, [lane // 4 if byte == 3 else 128 for lane in range(LANES) for byte in range(4)])
-    # Knowing where it comes from, LLVM would fetch each byte from one of two vectors, which takes longer.
-    scales = opaque(builder, builder.bitcast(scales, _BYTES))
-    highest = call(builder, "llvm.x86.avx512.pshuf.b.512", _BYTES, scales, order)
-    total = _mean(builder, *(builder.bitcast(each, _SHORTS) for each in (highest, factor)))
+    order = [place if byte == 3 else 128 for place in places for byte in range(4)]
+    # Knowing that order, LLVM would fetch each byte from one of two vectors, which takes longer. The scales are not
+    # hidden: not knowing what they are for, it would load them as floats, and whole numbers would wait for that.
+    into_highest = hidden(builder, ir.Constant(_BYTES, order))
     most = ir.Constant(_SHORTS, [0, 0x7FFF] * LANES)
-    return builder.bitcast(builder.select(builder.icmp_unsigned("<", total, most), total, most), FLOATS)
+
+    def scaled(scales: Any, factor: Any) -> Any:
+        scales = builder.bitcast(scales, _BYTES)
+        highest = call(builder, "llvm.x86.avx512.pshuf.b.512", _BYTES, scales, into_highest)
+        total = _mean(builder, *(builder.bitcast(each, _SHORTS) for each in (highest, factor)))
+        return builder.bitcast(builder.select(builder.icmp_unsigned("<", total, most), total, most), FLOATS)
+
+    return scaled
 
 
 def _mean(builder: ir.IRBuilder, first: Any, second: Any) -> Any:

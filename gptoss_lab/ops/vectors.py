@@ -125,9 +125,12 @@ def call_bfloat16(builder: ir.IRBuilder, name: str, result: ir.Type, *arguments:
     return call(builder, name, result, *arguments)
 
 
-def opaque(builder: ir.IRBuilder, value: Any) -> Any:
-    """The same value, of which LLVM knows nothing: so it cannot choose other instructions for what follows."""
-    return builder.call(ir.InlineAsm(ir.FunctionType(value.type, [value.type]), "", "=v,0"), [value])
+def hidden(builder: ir.IRBuilder, value: ir.Constant) -> Any:
+    """A constant of which LLVM knows nothing: so it cannot choose other instructions for what it is used in."""
+    place = ir.GlobalVariable(builder.module, value.type, builder.module.get_unique_name("hidden"))
+    place.initializer, place.global_constant, place.linkage, place.align = value, True, "internal", 64
+    same = ir.InlineAsm(ir.FunctionType(I64, [I64]), "", "=r,0")  # no instruction
+    return load_from(builder, builder.call(same, [builder.ptrtoint(place, I64)]), value.type, align=64)
 
 
 def fma_of(builder: ir.IRBuilder, a: Any, b: Any, c: Any) -> Any:
