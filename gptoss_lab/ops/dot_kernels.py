@@ -12,17 +12,8 @@ import numpy as np
 
 from gptoss_lab.ops.compile import Kernel, device, inner_loop, job_reader
 from gptoss_lab.ops.decoding import make_decode
-from gptoss_lab.ops.digits import (
-    PART,
-    RUN,
-    VECTORS,
-    add_digits,
-    in_ones,
-    join_run,
-    load_scales_of_run,
-    products_of_run,
-    store_digits,
-)
+from gptoss_lab.ops.digit_products import add_run, add_step, in_ones
+from gptoss_lab.ops.digits import PART, RUN, VECTORS, join_run, store_digits
 from gptoss_lab.ops.formats import (
     BFLOAT16,
     FLOAT32,
@@ -47,7 +38,6 @@ from gptoss_lab.ops.simd import (
     add_outer_of_pairs,
     add_to,
     deinterleave,
-    fma,
     get_float,
     get_int,
     load,
@@ -69,7 +59,8 @@ from gptoss_lab.ops.target import BYTE_DOTS, FORESEES_ROWS, INSTRUCTION_SET, LAN
 _CHUNK = 2 * LANES  # rows of weights, at most, that are finished together
 _BLOCK = 16  # vectors that are
 _ROWS = 2  # rows whose sums are in registers together
-_ROWS_OF_DIGITS = 4  # of MXFP4, so that each digit is loaded once for all of them
+_ROWS_OF_DIGITS = 2 if INSTRUCTION_SET == "avx512" else 1  # the same for digits, which fill the registers sooner
+_MOST_IN_DIGITS = 2 if INSTRUCTION_SET == "avx512" else 1  # vectors of them
 _ROWS_OF_FOUR = 4 if INSTRUCTION_SET == "avx512" else 2  # the same for four vectors, which thus leave the L2 cache less
 _FEW = 4  # vectors that are not worth rounding
 _ALWAYS_IN_DIGITS = BYTE_DOTS and INSTRUCTION_SET == "avx512"
@@ -204,9 +195,8 @@ def _split(x, n, length, to):
         else:
             for word in range(VECTORS * PART // 8):
                 set_int(at + word // 2 * STEP + word % 2 * 8, 0)
-    if RUN > 1:
-        for run in range(n // (32 * SCALES * RUN)):
-            join_run(to + run * RUN * VECTORS * STEP)
+    for run in range(n // (32 * SCALES * RUN)):
+        join_run(to + run * RUN * VECTORS * STEP)
 
 
 @Kernel
@@ -356,26 +346,25 @@ _decode_mxfp4, _decode_int8, _decode_bfloat16 = (
 def _make_sums(format, digits=False):
     """The sums of a chunk, for weights of one format, and vectors in spread order or as digits."""
     load_factors = load_scales_of_int8 if format == INT8 else load_scales
-    in_runs = digits and RUN > 1
-    most = 1 if in_runs else 2 if digits else 4  # vectors at a time: digits fill the registers sooner
+    most = _MOST_IN_DIGITS if digits else 4  # vectors at a time: digits fill the registers sooner
 
     def rows_together(n_columns):
-        if n_columns == 1 and (in_runs or format not in SCALED):
-            return 1  # memory is fastest where one row comes after the other
-        if n_columns == 1 and digits:
+        if digits:
             return _ROWS_OF_DIGITS
+        if n_columns == 1 and format not in SCALED:
+            return 1  # memory is fastest where one row comes after the other
         return _ROWS_OF_FOUR if n_columns == 4 else _ROWS
 
     def make_tile(n_columns):
         n_rows = rows_together(n_columns)
         n = n_rows * n_columns
-        asked_for = 0 if n_rows == 1 and not in_runs and FORESEES_ROWS else n_rows * STEP  # bytes, in each step
+        asked_for = 0 if n_rows == 1 and not digits and FORESEES_ROWS else n_rows * STEP  # bytes, in each step
 
         @device
-        def add_step(totals, weights, row_bytes, scales, scale_bytes, x, stride):
-            words = load_words(weights, row_bytes, n_rows)
+        def add(totals, weights, row_bytes, scales, scale_bytes, x, stride):
             if digits:
-                return add_digits(totals, words, scales, scale_bytes, x, stride)
+                return add_step(totals, weights, row_bytes, scales, scale_bytes, x, stride, n_rows)
+            words = load_words(weights, row_bytes, n_rows)
             if format in SCALED:
                 products = add_products(zeros(n), words, x, stride, format)
                 return add_scaled(totals, products, load_factors(scales, scale_bytes, n_rows))
@@ -389,24 +378,24 @@ def _make_sums(format, digits=False):
             steps, or 0.
             """
             totals = zeros(n)
-            n_steps = row_bytes // STEP
+            n_steps, between, between_scales = row_bytes // STEP, second * row_bytes, second * scale_bytes
             ahead = weights + n_rows * _AHEAD
             begin = 0
-            if in_runs:
+            if digits:
                 begin = n_steps // RUN * RUN
                 for i in range(0, begin, RUN):
-                    for line in range(0, RUN * STEP, 64):
-                        prefetch(ahead + i * STEP + line)
-                    products = products_of_run(weights + i * STEP, x + i * format * STEP)
-                    totals = (fma(products, load_scales_of_run(scales + i * SCALES), totals[0]),)
+                    for line in range(0, RUN * asked_for, 64):
+                        prefetch(ahead + i * asked_for + line)
+                    w, s = weights + i * STEP, scales + i * SCALES
+                    totals = add_run(totals, w, between, s, between_scales, x + i * format * STEP, stride, n_rows)
             for i in range(begin, n_steps if end else (row_bytes + STEP - 1) // STEP):
                 for line in range(0, asked_for, 64):
-                    prefetch(ahead + i * n_rows * STEP + line)
+                    prefetch(ahead + i * asked_for + line)
                 w, s = weights + i * STEP, scales + i * SCALES
-                totals = add_step(totals, w, second * row_bytes, s, second * scale_bytes, x + i * format * STEP, stride)
+                totals = add(totals, w, between, s, between_scales, x + i * format * STEP, stride)
             if end and row_bytes % STEP:
                 rest = x + n_steps * format * STEP
-                totals = add_step(totals, end, second * STEP, end_scales, second * SCALES, rest, stride)
+                totals = add(totals, end, second * STEP, end_scales, second * SCALES, rest, stride)
             if digits:
                 totals = in_ones(totals)
             store_sums(sums, second * 4, 4 * _CHUNK, totals, n_columns)

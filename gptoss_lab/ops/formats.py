@@ -118,10 +118,11 @@ def load_scales(builder, address, stride, n):
     return array_of(builder, [in_exponents(builder, raw_scales(builder, address, stride, i), places) for i in range(n)])
 
 
-def raw_scales(builder: ir.IRBuilder, address: Any, stride: Any, row: int) -> Any:
-    """The bytes of a step's scales, all over again."""
-    raw = load_from(builder, address, ir.IntType(8 * SCALES), stride, row, align=1)
-    return splat_of(builder, raw, ir.VectorType(raw.type, STEP // SCALES))
+def raw_scales(builder: ir.IRBuilder, address: Any, stride: Any, row: int, n_steps: int = 1) -> Any:
+    """The bytes of some steps' scales, all over again."""
+    n = SCALES * n_steps
+    raw = load_from(builder, address, ir.IntType(8 * n), stride, row, align=1)
+    return splat_of(builder, raw, ir.VectorType(raw.type, STEP // n))
 
 
 def in_exponents(builder: ir.IRBuilder, scales: Any, places: list[int]) -> Any:

@@ -1,6 +1,6 @@
 """Numba types for vectors in registers, and what it takes to write functions for them in LLVM's language."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import wraps
 from typing import Any
 
@@ -140,7 +140,30 @@ def fma_of(builder: ir.IRBuilder, a: Any, b: Any, c: Any) -> Any:
 
 def sum_of(builder: ir.IRBuilder, vector: Any) -> Any:
     """The sum over the lanes."""
-    return call(builder, f"llvm.vector.reduce.fadd.v{LANES}f32", F32, F32(0.0), vector, fastmath=["reassoc"])
+    return call(builder, f"llvm.vector.reduce.fadd.v{LANES}f32", F32, F32(-0.0), vector, fastmath=["reassoc"])
+
+
+def columns_of_four(builder: ir.IRBuilder, vectors: list) -> list:
+    """Of 4 vectors: the first of each 4 lanes, those of the same place side by side; the second of each; and so on."""
+
+    def mixed(first: Any, second: Any, half: int) -> Any:
+        """Their numbers by turns, of one half of each 128 bits: one instruction."""
+        count, n = first.type.count, 4 * first.type.count // LANES
+        numbers = [lane + half * n // 2 + i for lane in range(0, count, n) for i in range(n // 2)]
+        return shuffled(builder, first, second, [number + which for number in numbers for which in (0, count)])
+
+    kind, wide = vectors[0].type, ir.VectorType(I64, LANES // 2)
+    columns = []
+    for half in range(2):
+        pairs = [builder.bitcast(mixed(vectors[i], vectors[i + 1], half), wide) for i in (0, 2)]
+        columns += [builder.bitcast(mixed(pairs[0], pairs[1], which), kind) for which in range(2)]
+    return columns
+
+
+def shuffled(builder: ir.IRBuilder, first: Any, second: Any, places: Iterable[int]) -> Any:
+    """Lanes of two vectors: those at some places, the second's after the first's."""
+    taken = list(places)
+    return builder.shuffle_vector(first, second, ir.Constant(ir.VectorType(I32, len(taken)), taken))
 
 
 def transposed(builder: ir.IRBuilder, rows: list) -> list:
@@ -154,6 +177,6 @@ def transposed(builder: ir.IRBuilder, rows: list) -> list:
             low = [j if not j & step else LANES + j - step for j in range(LANES)]
             high = [j + step if not j & step else LANES + j for j in range(LANES)]
             for to, places in ((i, low), (i + step, high)):
-                swapped[to] = builder.shuffle_vector(rows[i], rows[i + step], ir.Constant(INTS, places))
+                swapped[to] = shuffled(builder, rows[i], rows[i + step], places)
         rows, step = swapped, 2 * step
     return rows
