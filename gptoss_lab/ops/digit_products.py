@@ -7,7 +7,6 @@ smaller by beforehand.
 """
 
 from collections.abc import Callable
-from functools import reduce
 from typing import Any
 
 from llvmlite import ir
@@ -84,7 +83,8 @@ def _make_add(n_steps: int) -> Any:
                 of_vector = builder.add(x, builder.mul(stride, I64(vector)))
                 return load_from(builder, of_vector, INTS, I64(STEP), step * VECTORS + which)
 
-            sums_of = _sums_at_once if WEIGHTS_IN_COLUMNS else _sums_in_two_steps
+            at_once = _sums_of_step if n_steps == 1 else _sums_of_run
+            sums_of = at_once if WEIGHTS_IN_COLUMNS else _sums_in_two_steps
             products = sums_of(builder, [[words(row, step) for step in range(n_steps)] for row in rows], vectors, part)
             scaled = _scaling(builder, n_steps)
             all_scales = [raw_scales(builder, scales, scale_bytes, row, n_steps) for row in rows]
@@ -113,32 +113,53 @@ def in_ones(typingctx, sums):
     return signature(sums, sums), codegen
 
 
-def _sums_at_once(builder: ir.IRBuilder, rows: list, vectors: range, part: Callable[..., Any]) -> list:
+def _sums_of_step(builder: ir.IRBuilder, rows: list, vectors: range, part: Callable[..., Any]) -> list:
     """For each row and each vector, in each lane, the sum of what a block's words in it have for products.
 
-    Digits sum up each by itself, and rows side by side: else products would wait for each other.
+    Two digits follow each other in one sum, but the last goes by itself: else products would wait for each other.
     """
-    if len(rows[0]) == RUN:
-        rows = [columns_of_four(builder, row) for row in rows]
-    first = [constant(INTS, 0) for _ in rows for _ in vectors]
-    last = [part(vector, CORRECTION) for _ in rows for vector in vectors]
-    sums = [first] * (DIGITS - 1) + [last]
-    for step in range(len(rows[0])):
-        weights = [_doubled(builder, row[step]) for row in rows]
+    weights = [_doubled(builder, words) for (words,) in rows]
+
+    def add(totals: list, digit: int) -> list:
+        for odd in range(2):
+            columns = [part(vector, 2 * digit + odd) for vector in vectors]
+            totals = _add_products(builder, totals, [row[odd] for row in weights], columns)
+        return totals
+
+    first = add([constant(INTS, 0) for _ in rows for _ in vectors], 0)
+    second = add(_shifted(builder, first, 1), 1)
+    third = add([part(vector, CORRECTION) for _ in rows for vector in vectors], 2)
+    return _sums(builder, _shifted(builder, second, 2), third)
+
+
+def _sums_of_run(builder: ir.IRBuilder, rows: list, vectors: range, part: Callable[..., Any]) -> list:
+    """The same for the four words of each block, in one lane; each digit by itself."""
+    columns = [columns_of_four(builder, row) for row in rows]
+    nothing = [constant(INTS, 0) for _ in rows for _ in vectors]
+    sums = [nothing, nothing, [part(vector, CORRECTION) for _ in rows for vector in vectors]]
+    for step in range(RUN):
+        weights = [_doubled(builder, row[step]) for row in columns]
         for odd in range(2):
             for digit in range(DIGITS):
-                columns = [part(vector, 2 * digit + odd, step) for vector in vectors]
-                pairs = [(row[odd], column) for row in weights for column in columns]
-                sums[digit] = [
-                    call(builder, "llvm.x86.avx512.vpdpbusd.512", INTS, total, *pair)
-                    for total, pair in zip(sums[digit], pairs, strict=True)
-                ]
-    return reduce(lambda higher, digit: _with_digit(builder, higher, sums[digit], digit), range(1, DIGITS), sums[0])
+                x = [part(vector, 2 * digit + odd, step) for vector in vectors]
+                sums[digit] = _add_products(builder, sums[digit], [row[odd] for row in weights], x)
+    higher = _sums(builder, _shifted(builder, sums[0], 1), sums[1])
+    return _sums(builder, _shifted(builder, higher, 2), sums[2])
 
 
-def _with_digit(builder: ir.IRBuilder, higher: list, lower: list, digit: int) -> list:
-    places = constant(INTS, BITS[digit - 1])
-    return [builder.add(builder.shl(high, places), low) for high, low in zip(higher, lower, strict=True)]
+def _add_products(builder: ir.IRBuilder, totals: list, rows: list, columns: list) -> list:
+    pairs = [(row, column) for row in rows for column in columns]
+    operands = [(total, *pair) for total, pair in zip(totals, pairs, strict=True)]
+    return [call(builder, "llvm.x86.avx512.vpdpbusd.512", INTS, *each) for each in operands]
+
+
+def _shifted(builder: ir.IRBuilder, totals: list, digit: int) -> list:
+    """Making room for a digit."""
+    return [builder.shl(total, constant(INTS, BITS[digit - 1])) for total in totals]
+
+
+def _sums(builder: ir.IRBuilder, first: list, second: list) -> list:
+    return [builder.add(*both) for both in zip(first, second, strict=True)]
 
 
 def _sums_in_two_steps(builder: ir.IRBuilder, rows: list, vectors: range, part: Callable[..., Any]) -> list:

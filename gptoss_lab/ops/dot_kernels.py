@@ -59,8 +59,9 @@ from gptoss_lab.ops.target import BYTE_DOTS, FORESEES_ROWS, INSTRUCTION_SET, LAN
 _CHUNK = 2 * LANES  # rows of weights, at most, that are finished together
 _BLOCK = 16  # vectors that are
 _ROWS = 2  # rows whose sums are in registers together
-_ROWS_OF_DIGITS = 2 if INSTRUCTION_SET == "avx512" else 1  # the same for digits, which fill the registers sooner
-_MOST_IN_DIGITS = 2 if INSTRUCTION_SET == "avx512" else 1  # vectors of them
+_ROWS_IN_STEPS, _ROWS_IN_RUNS = 4, 2 if INSTRUCTION_SET == "avx512" else 1  # of MXFP4 that meet digits
+_MOST_IN_RUNS = 2 if INSTRUCTION_SET == "avx512" else 1  # vectors: digits fill the registers sooner
+_IN_RUNS_FROM = 2 if INSTRUCTION_SET == "avx512" else 1  # of a group: what one meets comes too slowly from memory then
 _ROWS_OF_FOUR = 4 if INSTRUCTION_SET == "avx512" else 2  # the same for four vectors, which thus leave the L2 cache less
 _FEW = 4  # vectors that are not worth rounding
 _ALWAYS_IN_DIGITS = BYTE_DOTS and INSTRUCTION_SET == "avx512"
@@ -153,7 +154,7 @@ def _spread_vectors(job, vectors, share, n_shares):
             if _in_pairs(job, group):
                 _pair(x, job.n_in, length, to)
             elif _in_digits(job, group):
-                _split(x, job.n_in, length, to)
+                _split(x, job.n_in, length, to, _in_runs(job, group))
             else:
                 _spread(x, job.n_in, job.format, to)
 
@@ -186,7 +187,7 @@ def _spread(x, n, format, to):
 
 
 @device
-def _split(x, n, length, to):
+def _split(x, n, length, to, in_runs):
     """Into digits; zeros fill up the last step."""
     for block in range(length // 32):
         at = to + block // SCALES * VECTORS * STEP + block % SCALES * PART
@@ -195,8 +196,9 @@ def _split(x, n, length, to):
         else:
             for word in range(VECTORS * PART // 8):
                 set_int(at + word // 2 * STEP + word % 2 * 8, 0)
-    for run in range(n // (32 * SCALES * RUN)):
-        join_run(to + run * RUN * VECTORS * STEP)
+    if in_runs:
+        for run in range(n // (32 * SCALES * RUN)):
+            join_run(to + run * RUN * VECTORS * STEP)
 
 
 @Kernel
@@ -240,6 +242,12 @@ def _in_digits(job, group):
 
 
 @device
+def _in_runs(job, group):
+    """Whether what meets them, where they are, goes in runs of steps."""
+    return _n_vectors(job, group) >= _IN_RUNS_FROM
+
+
+@device
 def _cost(job, group):
     """What one of a group's chunks costs, in the unit of reading it."""
     n = _n_vectors(job, group)
@@ -269,8 +277,10 @@ def _chunk(job, group, row, n_rows, vectors, own):
         n, x = min(_BLOCK, end - first), vectors + 4 * first * length
         if _in_pairs(job, group):
             _sums_of_pairs(job, weights, width, scales, scale_width, ends, n_rows, x, length, n, own)
+        elif _in_digits(job, group) and _in_runs(job, group):
+            _sums_in_runs(weights, width, scales, scale_width, ends, n_rows, x, 4 * length, n, own)
         elif _in_digits(job, group):
-            _sums_of_digits(weights, width, scales, scale_width, ends, n_rows, x, 4 * length, n, own)
+            _sums_in_steps(weights, width, scales, scale_width, ends, n_rows, x, 4 * length, n, own)
         elif job.format == MXFP4:
             _sums_of_floats(weights, width, scales, scale_width, ends, n_rows, x, 4 * length, n, own)
         elif job.format == INT8:
@@ -343,14 +353,14 @@ _decode_mxfp4, _decode_int8, _decode_bfloat16 = (
 )
 
 
-def _make_sums(format, digits=False):
+def _make_sums(format, digits=False, in_runs=False):
     """The sums of a chunk, for weights of one format, and vectors in spread order or as digits."""
     load_factors = load_scales_of_int8 if format == INT8 else load_scales
-    most = _MOST_IN_DIGITS if digits else 4  # vectors at a time: digits fill the registers sooner
+    most = _MOST_IN_RUNS if in_runs else 1 if digits else 4  # vectors at a time
 
     def rows_together(n_columns):
         if digits:
-            return _ROWS_OF_DIGITS
+            return _ROWS_IN_RUNS if in_runs else _ROWS_IN_STEPS
         if n_columns == 1 and format not in SCALED:
             return 1  # memory is fastest where one row comes after the other
         return _ROWS_OF_FOUR if n_columns == 4 else _ROWS
@@ -381,7 +391,7 @@ def _make_sums(format, digits=False):
             n_steps, between, between_scales = row_bytes // STEP, second * row_bytes, second * scale_bytes
             ahead = weights + n_rows * _AHEAD
             begin = 0
-            if digits:
+            if in_runs:
                 begin = n_steps // RUN * RUN
                 for i in range(0, begin, RUN):
                     for line in range(0, RUN * asked_for, 64):
@@ -437,7 +447,8 @@ def _no_sums(weights, row_bytes, scales, scale_bytes, ends, n_rows, x, stride, n
 
 
 _sums_int8, _sums_bfloat16, _sums_float32 = map(_make_sums, (INT8, BFLOAT16, FLOAT32))
-_sums_of_digits = _make_sums(MXFP4, digits=True) if BYTE_DOTS else _no_sums
+_sums_in_runs = _make_sums(MXFP4, digits=True, in_runs=True) if BYTE_DOTS else _no_sums
+_sums_in_steps = _make_sums(MXFP4, digits=True) if _ALWAYS_IN_DIGITS else _no_sums
 _sums_of_floats = _no_sums if _ALWAYS_IN_DIGITS else _make_sums(MXFP4)
 
 
