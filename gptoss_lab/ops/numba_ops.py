@@ -60,7 +60,7 @@ def linear(x: Tensor, weight: Tensor | Int8, bias: Tensor | None, precision: Pre
     n = x.numel() // matrix.n_in
     out = torch.empty(*x.shape[:-1], matrix.n_out)
     rows, results = Rows(x.data_ptr()), Rows(out.data_ptr())
-    in_panels = number_in_panels(n, precision)
+    in_panels = number_in_panels(matrix, n, precision)
     for first in range(0, in_panels, products.MOST_IN_PANELS):
         count = min(products.MOST_IN_PANELS, in_panels - first)
         products.multiply_in_panels(
@@ -94,7 +94,7 @@ def expert_shares(
     starts, pairs, tokens = _by_expert(indices, len(layer.down_bias))
     inputs, results = Rows(x.data_ptr(), tokens.data_ptr()), Rows(shares.data_ptr(), pairs.data_ptr())
     rest = starts
-    if number_in_panels(len(x), precision):
+    if number_in_panels(gate_up, len(x), precision):
         rest = _experts_in_panels(gate_up, down, swiglu_limit, precision, starts, inputs, results, weights)
     groups = Groups(0, rest.data_ptr(), starts.data_ptr() + 8, len(layer.down_bias))
     _experts_by_dots(gate_up, down, swiglu_limit, groups, inputs, indices.numel(), results, weights, precision)
@@ -147,7 +147,7 @@ def _experts_in_panels(
     bounds = starts.tolist()
     rest = starts.clone()
     for expert, (start, end) in enumerate(pairwise(bounds)):
-        in_panels = number_in_panels(end - start, precision)
+        in_panels = number_in_panels(gate_up, end - start, precision)
         for first in range(start, start + in_panels, products.MOST_IN_PANELS):
             n = min(products.MOST_IN_PANELS, start + in_panels - first)
             products.expert_in_panels(

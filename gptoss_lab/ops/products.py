@@ -1,8 +1,8 @@
 """Products of stored matrices and vectors: which kernels make them, and what the kernels are told. All tensors are
 given by address.
 
-Few vectors meet a matrix in dot products. Many go in panels of LANES vectors; what does not fill a panel goes in dot
-products again.
+Few vectors meet a matrix in dot products. Many go in panels of LANES vectors, where whole numbers are no faster; what
+does not fill a panel goes in dot products again.
 """
 
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from gptoss_lab.ops import Precision, dot_kernels, panel_kernels
 from gptoss_lab.ops.dot_kernels import Dots
 from gptoss_lab.ops.formats import BFLOAT16, FLOAT32, INT8, MXFP4, PAIRS, scale_bytes
 from gptoss_lab.ops.panel_kernels import Packing, Product
-from gptoss_lab.ops.target import INSTRUCTION_SET, LANES
+from gptoss_lab.ops.target import DIGITS_FOR_MANY, INSTRUCTION_SET, LANES
 from gptoss_lab.ops.threads import launch, lock, scratch, threads
 
 MOST_IN_PANELS = 512
@@ -101,8 +101,10 @@ def order_of(matrix: Matrices, precision: Precision) -> int:
     return PAIRS if precision == "bfloat16" and matrix.format != FLOAT32 else matrix.format
 
 
-def number_in_panels(n: int, precision: Precision) -> int:
-    """How many of n vectors should go in panels."""
+def number_in_panels(matrix: Matrices, n: int, precision: Precision) -> int:
+    """How many of n vectors that meet a matrix should go in panels."""
+    if DIGITS_FOR_MANY and matrix.format == MXFP4 and precision == "float32":
+        return 0
     whole, rest = divmod(n, _AT_ONCE)
     return n if rest >= _WORTH_PANELS[precision] * _AT_ONCE else whole * _AT_ONCE
 
