@@ -20,6 +20,7 @@ from gptoss_lab.ops.digits import (
     CORRECTION,
     DIGITS,
     FACTOR,
+    FEW_DIGITS,
     IN_EXPONENTS,
     OFFSET,
     RUN,
@@ -50,7 +51,7 @@ _BYTES = ir.VectorType(I8, 4 * LANES)
 _SHORTS = ir.VectorType(I16, 2 * LANES)
 
 
-def _make_add(n_steps: int) -> Any:
+def _make_add(n_steps: int, n_digits: int) -> Any:
     def add(
         typingctx: Any,
         sums: Any,
@@ -85,7 +86,8 @@ def _make_add(n_steps: int) -> Any:
 
             at_once = _sums_of_step if n_steps == 1 else _sums_of_run
             sums_of = at_once if WEIGHTS_IN_COLUMNS else _sums_in_two_steps
-            products = sums_of(builder, [[words(row, step) for step in range(n_steps)] for row in rows], vectors, part)
+            all_words = [[words(row, step) for step in range(n_steps)] for row in rows]
+            products = sums_of(builder, all_words, vectors, part, n_digits)
             scaled = _scaling(builder, n_steps)
             all_scales = [raw_scales(builder, scales, scale_bytes, row, n_steps) for row in rows]
             factors = [scaled(row, part(vector, FACTOR)) for row in all_scales for vector in vectors]
@@ -97,7 +99,8 @@ def _make_add(n_steps: int) -> Any:
     return intrinsic(prefer_literal=True)(add)
 
 
-add_step, add_run = _make_add(1), _make_add(RUN)
+add_step, add_run = _make_add(1, DIGITS), _make_add(RUN, DIGITS)
+add_step_of_few, add_run_of_few = _make_add(1, FEW_DIGITS), _make_add(RUN, FEW_DIGITS)
 
 
 @intrinsic
@@ -113,10 +116,10 @@ def in_ones(typingctx, sums):
     return signature(sums, sums), codegen
 
 
-def _sums_of_step(builder: ir.IRBuilder, rows: list, vectors: range, part: Callable[..., Any]) -> list:
+def _sums_of_step(builder: ir.IRBuilder, rows: list, vectors: range, part: Callable[..., Any], n_digits: int) -> list:
     """For each row and each vector, in each lane, the sum of what a block's words in it have for products.
 
-    Two digits follow each other in one sum, but the last goes by itself: else products would wait for each other.
+    Digits follow each other in one sum, but the last goes by itself: else products would wait for each other.
     """
     weights = [_doubled(builder, words) for (words,) in rows]
 
@@ -126,25 +129,28 @@ def _sums_of_step(builder: ir.IRBuilder, rows: list, vectors: range, part: Calla
             totals = _add_products(builder, totals, [row[odd] for row in weights], columns)
         return totals
 
-    first = add([constant(INTS, 0) for _ in rows for _ in vectors], 0)
-    second = add(_shifted(builder, first, 1), 1)
-    third = add([part(vector, CORRECTION) for _ in rows for vector in vectors], 2)
-    return _sums(builder, _shifted(builder, second, 2), third)
+    higher = [constant(INTS, 0) for _ in rows for _ in vectors]
+    for digit in range(n_digits - 1):
+        higher = add(_shifted(builder, higher, digit - n_digits) if digit else higher, digit)
+    last = add([part(vector, CORRECTION) for _ in rows for vector in vectors], n_digits - 1)
+    return _sums(builder, _shifted(builder, higher, -1), last)
 
 
-def _sums_of_run(builder: ir.IRBuilder, rows: list, vectors: range, part: Callable[..., Any]) -> list:
+def _sums_of_run(builder: ir.IRBuilder, rows: list, vectors: range, part: Callable[..., Any], n_digits: int) -> list:
     """The same for the four words of each block, in one lane; each digit by itself."""
     columns = [columns_of_four(builder, row) for row in rows]
     nothing = [constant(INTS, 0) for _ in rows for _ in vectors]
-    sums = [nothing, nothing, [part(vector, CORRECTION) for _ in rows for vector in vectors]]
+    sums = [nothing] * (n_digits - 1) + [[part(vector, CORRECTION) for _ in rows for vector in vectors]]
     for step in range(RUN):
         weights = [_doubled(builder, row[step]) for row in columns]
         for odd in range(2):
-            for digit in range(DIGITS):
+            for digit in range(n_digits):
                 x = [part(vector, 2 * digit + odd, step) for vector in vectors]
                 sums[digit] = _add_products(builder, sums[digit], [row[odd] for row in weights], x)
-    higher = _sums(builder, _shifted(builder, sums[0], 1), sums[1])
-    return _sums(builder, _shifted(builder, higher, 2), sums[2])
+    total = sums[0]
+    for digit in range(1, n_digits):
+        total = _sums(builder, _shifted(builder, total, digit - n_digits), sums[digit])
+    return total
 
 
 def _add_products(builder: ir.IRBuilder, totals: list, rows: list, columns: list) -> list:
@@ -154,22 +160,24 @@ def _add_products(builder: ir.IRBuilder, totals: list, rows: list, columns: list
 
 
 def _shifted(builder: ir.IRBuilder, totals: list, digit: int) -> list:
-    """Making room for a digit."""
-    return [builder.shl(total, constant(INTS, BITS[digit - 1])) for total in totals]
+    """Making room for a digit; -1 is the last."""
+    return [builder.shl(total, constant(INTS, BITS[digit])) for total in totals]
 
 
 def _sums(builder: ir.IRBuilder, first: list, second: list) -> list:
     return [builder.add(*both) for both in zip(first, second, strict=True)]
 
 
-def _sums_in_two_steps(builder: ir.IRBuilder, rows: list, vectors: range, part: Callable[..., Any]) -> list:
+def _sums_in_two_steps(
+    builder: ir.IRBuilder, rows: list, vectors: range, part: Callable[..., Any], n_digits: int
+) -> list:
     """The same on AVX2, where what words have is put together afterwards."""
     sums = []
     for row in rows:
         for vector in vectors:
             of_steps = []
             for step, words in enumerate(row):
-                digits = [part(vector, i, step) for i in range(2 * DIGITS)]
+                digits = [part(vector, i, step) for i in range(2 * n_digits)]
                 of_steps.append(_sum_in_two_steps(builder, _doubled(builder, words), digits))
             sums.append(builder.add(_joined(builder, of_steps), part(vector, CORRECTION)))
     return sums

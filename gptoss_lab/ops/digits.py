@@ -24,6 +24,7 @@ from gptoss_lab.ops.vectors import (
     call,
     columns_of_four,
     emitted,
+    emitted_sized,
     load_from,
     pointer,
     shuffled,
@@ -38,8 +39,10 @@ PART = 16
 """Bytes of a vector that belong to one block."""
 DIGITS, CORRECTION, FACTOR = 3, 6, 7
 
+FEW_DIGITS = 2
+"""They say more than bfloat16 does."""
 BITS = (7, 8) if INSTRUCTION_SET == "avx2" else (8, 8)
-"""What the second and the third digit take; the first takes 8."""
+"""What the last two of three digits take, or the last one of two; the first takes 8."""
 OFFSET = 12
 """Makes twice a weight a number without a sign."""
 
@@ -54,21 +57,25 @@ WEIGHTS_IN_COLUMNS = INSTRUCTION_SET == "avx512"
 IN_EXPONENTS = INSTRUCTION_SET == "avx512"
 SHRUNK = 47
 _LEAST = 2.0**-55 if IN_EXPONENTS else 1e-30  # what is smaller counts as this, when a factor is chosen
-_REACH = ((127 << BITS[0]) + (1 << BITS[0] - 1) - 1) << BITS[1]  # of three digits, or a little less
-_ROOM = 2**31 // (OFFSET * 32) - 1  # so large may all numbers of a block be, if their products' sum is to have 32 bits
-_LARGEST = min(_REACH, _ROOM)
+# So large may all numbers of a block be, if the sum of their products is to have 32 bits.
+_ROOM = 2**31 // (OFFSET * 32) - 1
 
 _FLOATS_OF_HALF, _INTS_OF_HALF, _BYTES_OF_HALF = (ir.VectorType(kind, 16) for kind in (F32, I32, I8))  # half a block
 _FLOATS_OF_PART, _INTS_OF_PART = ir.VectorType(F32, 4), ir.VectorType(I32, 4)
 
 
-@emitted(types.void, types.int64, types.int64)
-def store_digits(builder, x, to):
-    """Puts 32 elements where they meet a block: into its parts of vectors, the first of which is at `to`."""
+@emitted_sized(lambda n: types.void, types.int64, types.int64)
+def store_digits(builder, x, to, n_digits):
+    """Puts 32 elements where they meet a block: into its parts of vectors, the first of which is at `to`.
+
+    As three digits; or, rounded to bfloat16 before, as two.
+    """
     if not BYTE_DOTS:  # nobody may ask for it
         return
     halves = [load_from(builder, x, _FLOATS_OF_HALF, I64(64), half) for half in range(2)]
-    factor = _factor(builder, _largest(builder, halves))
+    factor = _factor(builder, _largest(builder, halves), n_digits)
+    if n_digits == FEW_DIGITS:
+        halves = [_in_bfloat16(builder, half) for half in halves]
     inverse = splat_of(builder, builder.fdiv(F32(0.5), factor), _FLOATS_OF_HALF)  # twice the weights meet them
     whole = [_nearest_ints(builder, builder.fmul(half, inverse)) for half in halves]
     parts = [shuffled(builder, whole[0], whole[1], range(odd, 32, 2)) for odd in range(2)]
@@ -76,9 +83,9 @@ def store_digits(builder, x, to):
     if IN_EXPONENTS:
         factor = _before_scale(builder, factor)
     vectors = {CORRECTION: offsets, FACTOR: splat_of(builder, factor, _FLOATS_OF_PART)}
-    for digit in reversed(range(DIGITS)):
+    for digit in reversed(range(n_digits)):
         for odd in range(2):
-            rest, last = _last_digit(builder, parts[odd], BITS[digit - 1]) if digit else (None, parts[odd])
+            rest, last = _last_digit(builder, parts[odd], BITS[digit - n_digits]) if digit else (None, parts[odd])
             vectors[2 * digit + odd], parts[odd] = builder.trunc(last, _BYTES_OF_HALF), rest
     for which, vector in vectors.items():
         builder.store(vector, pointer(builder, to, vector.type, I64(STEP), which), align=4)
@@ -112,9 +119,14 @@ def _last_digit(builder: ir.IRBuilder, numbers: Any, bits: int) -> tuple[Any, An
     return rest, builder.sub(numbers, builder.shl(rest, shift))
 
 
-def _factor(builder: ir.IRBuilder, largest: Any) -> Any:
+def _factor(builder: ir.IRBuilder, largest: Any, n_digits: int) -> Any:
     """What a block's digits are multiples of, halved as the weights are doubled."""
-    factor = builder.fmul(largest, F32(0.5 / _LARGEST))
+    reach = 127
+    for bits in BITS[1 - n_digits :]:
+        reach = (reach << bits) + (1 << bits - 1) - 1
+    if n_digits == FEW_DIGITS:
+        reach -= reach >> 8  # for rounding may make the largest larger
+    factor = builder.fmul(largest, F32(0.5 / min(reach, _ROOM)))
     if not IN_EXPONENTS:
         return factor
     # The next larger number of bfloat16: the lower half of what is stored has to be zero.
@@ -135,6 +147,14 @@ def _largest(builder: ir.IRBuilder, vectors: list) -> Any:
     larger = builder.select(builder.icmp_unsigned(">", *bits), *bits)
     largest = builder.bitcast(call(builder, "llvm.vector.reduce.umax.v16i32", I32, larger), F32)
     return builder.select(builder.fcmp_unordered(">", largest, F32(_LEAST)), largest, F32(_LEAST))
+
+
+def _in_bfloat16(builder: ir.IRBuilder, values: Any) -> Any:
+    """Rounded to the nearest, and there to the even one."""
+    bits = builder.bitcast(values, _INTS_OF_HALF)
+    odd = builder.and_(builder.lshr(bits, _all(_INTS_OF_HALF, 16)), _all(_INTS_OF_HALF, 1))
+    rounded = builder.add(bits, builder.add(odd, _all(_INTS_OF_HALF, 0x7FFF)))
+    return builder.bitcast(builder.and_(rounded, _all(_INTS_OF_HALF, -0x10000)), values.type)
 
 
 def _nearest_ints(builder: ir.IRBuilder, values: Any) -> Any:

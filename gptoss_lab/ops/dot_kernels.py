@@ -2,8 +2,8 @@
 lanes.
 
 Weights are decoded for four vectors at a time, just when they meet them; those of MXFP4 as whole numbers, where that is
-faster (see `digits`). Where there are more vectors, and they may be rounded to bfloat16, some rows and words
-of weights at a time are decoded into a buffer that stays in the L1 cache.
+faster (see `digits`). Where there are more vectors, and they may be rounded to bfloat16, either whole numbers of fewer
+digits do, or some rows and words of weights at a time are decoded into a buffer that stays in the L1 cache.
 """
 
 from typing import NamedTuple
@@ -12,8 +12,8 @@ import numpy as np
 
 from gptoss_lab.ops.compile import Kernel, device, inner_loop, job_reader
 from gptoss_lab.ops.decoding import make_decode
-from gptoss_lab.ops.digit_products import add_run, add_step, in_ones
-from gptoss_lab.ops.digits import PART, RUN, VECTORS, join_run, store_digits
+from gptoss_lab.ops.digit_products import add_run, add_run_of_few, add_step, add_step_of_few, in_ones
+from gptoss_lab.ops.digits import DIGITS, FEW_DIGITS, PART, RUN, VECTORS, join_run, store_digits
 from gptoss_lab.ops.formats import (
     BFLOAT16,
     FLOAT32,
@@ -54,7 +54,7 @@ from gptoss_lab.ops.simd import (
     zeros,
 )
 from gptoss_lab.ops.swiglu import swiglu
-from gptoss_lab.ops.target import BYTE_DOTS, FORESEES_ROWS, INSTRUCTION_SET, LANES
+from gptoss_lab.ops.target import BYTE_DOTS, DIGITS_FOR_MANY, FORESEES_ROWS, INSTRUCTION_SET, LANES
 
 _CHUNK = 2 * LANES  # rows of weights, at most, that are finished together
 _BLOCK = 16  # vectors that are
@@ -151,10 +151,12 @@ def _spread_vectors(job, vectors, share, n_shares):
         for i in range(first + (share - first) % n_shares, get_int(job.ends + 8 * group), n_shares):
             source = get_int(job.sources + 8 * i) if job.sources else i
             x, to = job.x + 4 * source * job.n_in, vectors + 4 * i * length
-            if _in_pairs(job, group):
+            if _in_few_digits(job, group):
+                _split(x, job.n_in, length, to, True, True)
+            elif _in_pairs(job, group):
                 _pair(x, job.n_in, length, to)
             elif _in_digits(job, group):
-                _split(x, job.n_in, length, to, _in_runs(job, group))
+                _split(x, job.n_in, length, to, _in_runs(job, group), False)
             else:
                 _spread(x, job.n_in, job.format, to)
 
@@ -187,12 +189,15 @@ def _spread(x, n, format, to):
 
 
 @device
-def _split(x, n, length, to, in_runs):
+def _split(x, n, length, to, in_runs, in_few):
     """Into digits; zeros fill up the last step."""
     for block in range(length // 32):
         at = to + block // SCALES * VECTORS * STEP + block % SCALES * PART
         if 32 * block < n:
-            store_digits(x + 4 * 32 * block, at)
+            if in_few:
+                store_digits(x + 4 * 32 * block, at, FEW_DIGITS)
+            else:
+                store_digits(x + 4 * 32 * block, at, DIGITS)
         else:
             for word in range(VECTORS * PART // 8):
                 set_int(at + word // 2 * STEP + word % 2 * 8, 0)
@@ -242,6 +247,12 @@ def _in_digits(job, group):
 
 
 @device
+def _in_few_digits(job, group):
+    """Whether they are rounded to bfloat16 and then whole numbers."""
+    return DIGITS_FOR_MANY and job.format == MXFP4 and _in_pairs(job, group)
+
+
+@device
 def _in_runs(job, group):
     """Whether what meets them, where they are, goes in runs of steps."""
     return _n_vectors(job, group) >= _IN_RUNS_FROM
@@ -275,7 +286,9 @@ def _chunk(job, group, row, n_rows, vectors, own):
     end = get_int(job.ends + 8 * group)
     for first in range(get_int(job.starts + 8 * group), end, _BLOCK):
         n, x = min(_BLOCK, end - first), vectors + 4 * first * length
-        if _in_pairs(job, group):
+        if _in_few_digits(job, group):
+            _sums_of_few_digits(weights, width, scales, scale_width, ends, n_rows, x, 4 * length, n, own)
+        elif _in_pairs(job, group):
             _sums_of_pairs(job, weights, width, scales, scale_width, ends, n_rows, x, length, n, own)
         elif _in_digits(job, group) and _in_runs(job, group):
             _sums_in_runs(weights, width, scales, scale_width, ends, n_rows, x, 4 * length, n, own)
@@ -353,7 +366,7 @@ _decode_mxfp4, _decode_int8, _decode_bfloat16 = (
 )
 
 
-def _make_sums(format, digits=False, in_runs=False):
+def _make_sums(format, digits=0, in_runs=False):
     """The sums of a chunk, for weights of one format, and vectors in spread order or as digits."""
     load_factors = load_scales_of_int8 if format == INT8 else load_scales
     most = _MOST_IN_RUNS if in_runs else 1 if digits else 4  # vectors at a time
@@ -372,6 +385,8 @@ def _make_sums(format, digits=False, in_runs=False):
 
         @device
         def add(totals, weights, row_bytes, scales, scale_bytes, x, stride):
+            if digits == FEW_DIGITS:
+                return add_step_of_few(totals, weights, row_bytes, scales, scale_bytes, x, stride, n_rows)
             if digits:
                 return add_step(totals, weights, row_bytes, scales, scale_bytes, x, stride, n_rows)
             words = load_words(weights, row_bytes, n_rows)
@@ -397,7 +412,11 @@ def _make_sums(format, digits=False, in_runs=False):
                     for line in range(0, RUN * asked_for, 64):
                         prefetch(ahead + i * asked_for + line)
                     w, s = weights + i * STEP, scales + i * SCALES
-                    totals = add_run(totals, w, between, s, between_scales, x + i * format * STEP, stride, n_rows)
+                    at = x + i * format * STEP
+                    if digits == FEW_DIGITS:
+                        totals = add_run_of_few(totals, w, between, s, between_scales, at, stride, n_rows)
+                    else:
+                        totals = add_run(totals, w, between, s, between_scales, at, stride, n_rows)
             for i in range(begin, n_steps if end else (row_bytes + STEP - 1) // STEP):
                 for line in range(0, asked_for, 64):
                     prefetch(ahead + i * asked_for + line)
@@ -447,8 +466,9 @@ def _no_sums(weights, row_bytes, scales, scale_bytes, ends, n_rows, x, stride, n
 
 
 _sums_int8, _sums_bfloat16, _sums_float32 = map(_make_sums, (INT8, BFLOAT16, FLOAT32))
-_sums_in_runs = _make_sums(MXFP4, digits=True, in_runs=True) if BYTE_DOTS else _no_sums
-_sums_in_steps = _make_sums(MXFP4, digits=True) if _ALWAYS_IN_DIGITS else _no_sums
+_sums_in_runs = _make_sums(MXFP4, DIGITS, in_runs=True) if BYTE_DOTS else _no_sums
+_sums_in_steps = _make_sums(MXFP4, DIGITS) if _ALWAYS_IN_DIGITS else _no_sums
+_sums_of_few_digits = _make_sums(MXFP4, FEW_DIGITS, in_runs=True) if DIGITS_FOR_MANY else _no_sums
 _sums_of_floats = _no_sums if _ALWAYS_IN_DIGITS else _make_sums(MXFP4)
 
 

@@ -24,6 +24,7 @@ MOST_IN_PANELS = 512
 
 _AT_ONCE = LANES if INSTRUCTION_SET == "avx512" else 2 * LANES  # vectors in panels whose sums fill the registers
 _WORTH_PANELS = {"float32": 0.9, "bfloat16": 0.6}  # of these: then panels are faster than dot products
+_WORTH_DECODING = 48  # vectors from which on bfloat16 is faster in panels than two digits
 _FEW = 4  # vectors that each thread prepares for itself, sooner than all could wait for each other
 _FORMATS = {torch.float32: FLOAT32, torch.bfloat16: BFLOAT16}
 
@@ -103,7 +104,7 @@ def order_of(matrix: Matrices, precision: Precision) -> int:
 
 def number_in_panels(matrix: Matrices, n: int, precision: Precision) -> int:
     """How many of n vectors that meet a matrix should go in panels."""
-    if DIGITS_FOR_MANY and matrix.format == MXFP4 and precision == "float32":
+    if DIGITS_FOR_MANY and matrix.format == MXFP4 and (precision == "float32" or n < _WORTH_DECODING):
         return 0
     whole, rest = divmod(n, _AT_ONCE)
     return n if rest >= _WORTH_PANELS[precision] * _AT_ONCE else whole * _AT_ONCE
