@@ -104,7 +104,7 @@ class Dots(NamedTuple):
     addends: int  # rows of n_out float32 to which `out` is added, row by row; or 0
     swiglu: int  # 1: rows of the result are pairs of gate and up, of which `out` gets one number each
     limit: float  # SwiGLU's
-    order: int  # of the vectors' elements: spread for weights of this format; or PAIRS, in groups of more than _FEW
+    order: int  # of the elements: spread for weights of this format; or PAIRS, rounded to bfloat16 unless they are few
     vectors: int  # scratch memory for the vectors, in spread order or as digits: put there by `spread`, or else ...
     vectors_each: int  # ... by each thread for itself, so many bytes; or 0
     scratch: int  # for the threads
@@ -248,8 +248,8 @@ def _in_digits(job, group):
 
 @device
 def _in_few_digits(job, group):
-    """Whether they are rounded to bfloat16 and then whole numbers."""
-    return DIGITS_FOR_MANY and job.format == MXFP4 and _in_pairs(job, group)
+    """Whether they are rounded to bfloat16 and then whole numbers: as soon as there is one more to share the work."""
+    return DIGITS_FOR_MANY and job.format == MXFP4 and job.order == PAIRS and _n_vectors(job, group) > 1
 
 
 @device
@@ -361,8 +361,18 @@ def _make_add(n_columns):
 
 
 _add_one, _add_two, _add_four = _make_add(1), _make_add(2), _make_add(4)
+
+
+@device
+def _decode_nothing(weights, row_bytes, scales, scale_bytes, n_rows, last, begin, n_words, decoded, ends):
+    """Stands for what is never called on this CPU, and so need not be compiled."""
+
+
 _decode_mxfp4, _decode_int8, _decode_bfloat16 = (
-    make_decode(format, True, _ROWS_DECODED, _DECODED_ROW, whole_steps=True) for format in (MXFP4, INT8, BFLOAT16)
+    make_decode(format, True, _ROWS_DECODED, _DECODED_ROW, whole_steps=True)
+    if format != MXFP4 or not DIGITS_FOR_MANY
+    else _decode_nothing
+    for format in (MXFP4, INT8, BFLOAT16)
 )
 
 
@@ -462,7 +472,7 @@ def _make_sums(format, digits=0, in_runs=False):
 
 @device
 def _no_sums(weights, row_bytes, scales, scale_bytes, ends, n_rows, x, stride, n, sums):
-    """Stands for what is never called on this CPU, and so need not be compiled."""
+    """The same."""
 
 
 _sums_int8, _sums_bfloat16, _sums_float32 = map(_make_sums, (INT8, BFLOAT16, FLOAT32))
