@@ -218,6 +218,14 @@ def test_a_scale_that_is_no_number_shows() -> None:
     ] + 4 * [True]
 
 
+@pytest.mark.parametrize("together", [1, 2])
+def test_the_largest_element_of_a_block_has_room_in_its_digits(together: int) -> None:
+    """However its multiple of the factor is rounded."""
+    x, weight = torch.rand(2000, 32) + 0.5, mxfp4.encode(torch.full((4, 32), 6.0))
+    results = torch.cat([numba_ops.linear(few, weight, None) for few in x.split(together)])
+    assert_near(results, oracles.linear(x, weight, None))
+
+
 @pytest.mark.parametrize("sign", [1, -1])
 def test_blocks_whose_sums_are_as_large_as_can_be(sign: int) -> None:
     """Sums of whole numbers, if they are that, have room for them."""

@@ -122,10 +122,9 @@ def _last_digit(builder: ir.IRBuilder, numbers: Any, bits: int) -> tuple[Any, An
 def _factor(builder: ir.IRBuilder, largest: Any, n_digits: int) -> Any:
     """What a block's digits are multiples of, halved as the weights are doubled."""
     reach = 127
-    for bits in BITS[1 - n_digits :]:
+    for bits in BITS[1 - n_digits : -1]:
         reach = (reach << bits) + (1 << bits - 1) - 1
-    if n_digits == FEW_DIGITS:
-        reach -= reach >> 8  # for rounding may make the largest larger
+    reach <<= BITS[-1]  # digits reach a little further, for what may come of rounding
     factor = builder.fmul(largest, F32(0.5 / min(reach, _ROOM)))
     if not IN_EXPONENTS:
         return factor

@@ -365,7 +365,7 @@ _add_one, _add_two, _add_four = _make_add(1), _make_add(2), _make_add(4)
 
 @device
 def _decode_nothing(weights, row_bytes, scales, scale_bytes, n_rows, last, begin, n_words, decoded, ends):
-    """Stands for what is never called on this CPU, and so need not be compiled."""
+    """Stands for what is never called where MXFP4 meets few digits, and so need not be compiled."""
 
 
 _decode_mxfp4, _decode_int8, _decode_bfloat16 = (
@@ -472,7 +472,7 @@ def _make_sums(format, digits=0, in_runs=False):
 
 @device
 def _no_sums(weights, row_bytes, scales, scale_bytes, ends, n_rows, x, stride, n, sums):
-    """The same."""
+    """Stands for what is never called on this CPU, and so need not be compiled."""
 
 
 _sums_int8, _sums_bfloat16, _sums_float32 = map(_make_sums, (INT8, BFLOAT16, FLOAT32))
