@@ -99,8 +99,8 @@ def _make_add(n_steps: int, n_digits: int) -> Any:
     return intrinsic(prefer_literal=True)(add)
 
 
-add_step, add_run = _make_add(1, DIGITS), _make_add(RUN, DIGITS)
-add_step_of_few, add_run_of_few = _make_add(1, FEW_DIGITS), _make_add(RUN, FEW_DIGITS)
+add_step, add_run = ({n: _make_add(n_steps, n) for n in (FEW_DIGITS, DIGITS)} for n_steps in (1, RUN))
+"""By the number of digits."""
 
 
 @intrinsic
@@ -192,7 +192,7 @@ def _sum_in_two_steps(builder: ir.IRBuilder, row: list, column: list) -> Any:
             operands = (builder.bitcast(vector, _BYTES) for vector in (row[odd], column[2 * digit + odd]))
             products.append(call(builder, "llvm.x86.avx2.pmadd.ub.sw", _SHORTS, *operands))
         products_of_four = builder.add(*products)
-        sums.append(call(builder, "llvm.x86.avx2.pmadd.wd", INTS, products_of_four, _all(_SHORTS, place)))
+        sums.append(call(builder, "llvm.x86.avx2.pmadd.wd", INTS, products_of_four, constant(_SHORTS, place)))
     return builder.sub(builder.add(sums[1], sums[2]), sums[0])
 
 
@@ -212,7 +212,7 @@ def _doubled(builder: ir.IRBuilder, words: Any) -> list:
 def _look_up(builder: ir.IRBuilder, codes: Any) -> Any:
     table = ir.Constant(_BYTES, [int(2 * x) + OFFSET for x in E2M1_VALUES] * (LANES // 4))
     if INSTRUCTION_SET == "avx2":
-        return call(builder, "llvm.x86.avx2.pshuf.b", _BYTES, table, builder.and_(codes, _all(_BYTES, 15)))
+        return call(builder, "llvm.x86.avx2.pshuf.b", _BYTES, table, builder.and_(codes, constant(_BYTES, 15)))
     # A permutation of 64 entries heeds 6 bits, and each weight stands there four times: two bits do not matter.
     return call(builder, "llvm.x86.avx512.permvar.qi.512", _BYTES, table, codes)
 
@@ -244,10 +244,6 @@ def _scaling(builder: ir.IRBuilder, n_steps: int) -> Callable[[Any, Any], Any]:
 def _mean(builder: ir.IRBuilder, first: Any, second: Any) -> Any:
     """Of numbers of 16 bits without a sign, rounded up: one instruction."""
     wide = ir.VectorType(I32, first.type.count)
-    one = _all(wide, 1)
+    one = constant(wide, 1)
     both = builder.add(builder.zext(first, wide), builder.zext(second, wide))
     return builder.trunc(builder.lshr(builder.add(both, one), one), first.type)
-
-
-def _all(vector: ir.VectorType, value: int) -> ir.Constant:
-    return ir.Constant(vector, [value] * vector.count)

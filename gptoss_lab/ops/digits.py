@@ -23,6 +23,7 @@ from gptoss_lab.ops.vectors import (
     INTS,
     call,
     columns_of_four,
+    constant,
     emitted,
     emitted_sized,
     load_from,
@@ -79,7 +80,7 @@ def store_digits(builder, x, to, n_digits):
     inverse = splat_of(builder, builder.fdiv(F32(0.5), factor), _FLOATS_OF_HALF)  # twice the weights meet them
     whole = [_nearest_ints(builder, builder.fmul(half, inverse)) for half in halves]
     parts = [shuffled(builder, whole[0], whole[1], range(odd, 32, 2)) for odd in range(2)]
-    offsets = builder.mul(_sums_of_four(builder, builder.add(*parts)), _all(_INTS_OF_PART, -OFFSET))
+    offsets = builder.mul(_sums_of_four(builder, builder.add(*parts)), constant(_INTS_OF_PART, -OFFSET))
     if IN_EXPONENTS:
         factor = _before_scale(builder, factor)
     vectors = {CORRECTION: offsets, FACTOR: splat_of(builder, factor, _FLOATS_OF_PART)}
@@ -114,7 +115,7 @@ def join_run(builder, first):
 
 def _last_digit(builder: ir.IRBuilder, numbers: Any, bits: int) -> tuple[Any, Any]:
     """Numbers without their lowest bits, to the nearest, and what is left: a digit that may be negative."""
-    half, shift = _all(_INTS_OF_HALF, 1 << bits - 1), _all(_INTS_OF_HALF, bits)
+    half, shift = constant(_INTS_OF_HALF, 1 << bits - 1), constant(_INTS_OF_HALF, bits)
     rest = builder.ashr(builder.add(numbers, half), shift)
     return rest, builder.sub(numbers, builder.shl(rest, shift))
 
@@ -142,7 +143,7 @@ def _before_scale(builder: ir.IRBuilder, factor: Any) -> Any:
 
 def _largest(builder: ir.IRBuilder, vectors: list) -> Any:
     """The largest magnitude, if only just; or not a number, where some element is not one."""
-    bits = [builder.and_(builder.bitcast(v, _INTS_OF_HALF), _all(_INTS_OF_HALF, 0x7FFFFFFF)) for v in vectors]
+    bits = [builder.and_(builder.bitcast(v, _INTS_OF_HALF), constant(_INTS_OF_HALF, 0x7FFFFFFF)) for v in vectors]
     larger = builder.select(builder.icmp_unsigned(">", *bits), *bits)
     largest = builder.bitcast(call(builder, "llvm.vector.reduce.umax.v16i32", I32, larger), F32)
     return builder.select(builder.fcmp_unordered(">", largest, F32(_LEAST)), largest, F32(_LEAST))
@@ -151,9 +152,9 @@ def _largest(builder: ir.IRBuilder, vectors: list) -> Any:
 def _in_bfloat16(builder: ir.IRBuilder, values: Any) -> Any:
     """Rounded to the nearest, and there to the even one."""
     bits = builder.bitcast(values, _INTS_OF_HALF)
-    odd = builder.and_(builder.lshr(bits, _all(_INTS_OF_HALF, 16)), _all(_INTS_OF_HALF, 1))
-    rounded = builder.add(bits, builder.add(odd, _all(_INTS_OF_HALF, 0x7FFF)))
-    return builder.bitcast(builder.and_(rounded, _all(_INTS_OF_HALF, -0x10000)), values.type)
+    odd = builder.and_(builder.lshr(bits, constant(_INTS_OF_HALF, 16)), constant(_INTS_OF_HALF, 1))
+    rounded = builder.add(bits, builder.add(odd, constant(_INTS_OF_HALF, 0x7FFF)))
+    return builder.bitcast(builder.and_(rounded, constant(_INTS_OF_HALF, -0x10000)), values.type)
 
 
 def _nearest_ints(builder: ir.IRBuilder, values: Any) -> Any:
@@ -164,7 +165,3 @@ def _sums_of_four(builder: ir.IRBuilder, numbers: Any) -> Any:
     """The sums of lanes 0 to 3, 4 to 7 and so on."""
     parts = [shuffled(builder, numbers, numbers, range(i, 16, 4)) for i in range(4)]
     return builder.add(builder.add(parts[0], parts[1]), builder.add(parts[2], parts[3]))
-
-
-def _all(vector: ir.VectorType, value: int) -> ir.Constant:
-    return ir.Constant(vector, [value] * vector.count)

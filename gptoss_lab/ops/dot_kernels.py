@@ -12,7 +12,7 @@ import numpy as np
 
 from gptoss_lab.ops.compile import Kernel, device, inner_loop, job_reader
 from gptoss_lab.ops.decoding import make_decode
-from gptoss_lab.ops.digit_products import add_run, add_run_of_few, add_step, add_step_of_few, in_ones
+from gptoss_lab.ops.digit_products import add_run, add_step, in_ones
 from gptoss_lab.ops.digits import DIGITS, FEW_DIGITS, PART, RUN, VECTORS, join_run, store_digits
 from gptoss_lab.ops.formats import (
     BFLOAT16,
@@ -379,6 +379,7 @@ _decode_mxfp4, _decode_int8, _decode_bfloat16 = (
 def _make_sums(format, digits=0, in_runs=False):
     """The sums of a chunk, for weights of one format, and vectors in spread order or as digits."""
     load_factors = load_scales_of_int8 if format == INT8 else load_scales
+    add_digits, add_run_of_digits = (add[digits or DIGITS] for add in (add_step, add_run))
     most = _MOST_IN_RUNS if in_runs else 1 if digits else 4  # vectors at a time
 
     def rows_together(n_columns):
@@ -395,10 +396,8 @@ def _make_sums(format, digits=0, in_runs=False):
 
         @device
         def add(totals, weights, row_bytes, scales, scale_bytes, x, stride):
-            if digits == FEW_DIGITS:
-                return add_step_of_few(totals, weights, row_bytes, scales, scale_bytes, x, stride, n_rows)
             if digits:
-                return add_step(totals, weights, row_bytes, scales, scale_bytes, x, stride, n_rows)
+                return add_digits(totals, weights, row_bytes, scales, scale_bytes, x, stride, n_rows)
             words = load_words(weights, row_bytes, n_rows)
             if format in SCALED:
                 products = add_products(zeros(n), words, x, stride, format)
@@ -423,10 +422,7 @@ def _make_sums(format, digits=0, in_runs=False):
                         prefetch(ahead + i * asked_for + line)
                     w, s = weights + i * STEP, scales + i * SCALES
                     at = x + i * format * STEP
-                    if digits == FEW_DIGITS:
-                        totals = add_run_of_few(totals, w, between, s, between_scales, at, stride, n_rows)
-                    else:
-                        totals = add_run(totals, w, between, s, between_scales, at, stride, n_rows)
+                    totals = add_run_of_digits(totals, w, between, s, between_scales, at, stride, n_rows)
             for i in range(begin, n_steps if end else (row_bytes + STEP - 1) // STEP):
                 for line in range(0, asked_for, 64):
                     prefetch(ahead + i * asked_for + line)

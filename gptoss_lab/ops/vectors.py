@@ -91,7 +91,7 @@ def load_from(builder: ir.IRBuilder, address: Any, to: ir.Type, stride: Any = No
 
 def constant(vector: ir.VectorType, value: float) -> ir.Constant:
     """The same number in all lanes."""
-    return ir.Constant(vector, [value] * LANES)
+    return ir.Constant(vector, [value] * vector.count)
 
 
 def splat_of(builder: ir.IRBuilder, value: Any, vector: ir.VectorType) -> Any:
