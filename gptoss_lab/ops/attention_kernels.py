@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gptoss_lab.ops.compile import Kernel, device, inner_loop, job_reader
+from gptoss_lab.ops.compile import Kernel, device, inner_loop, job_reader, takes_seconds
 from gptoss_lab.ops.place import read_place
 from gptoss_lab.ops.simd import (
     add_outer,
@@ -171,6 +171,7 @@ def _block(job, item, split, own, may_be_few):
     )
 
 
+@takes_seconds(5)
 @Kernel
 def attend(thread, share, n_shares, address):
     """Every block in every split; finished, where there is one split."""

@@ -44,6 +44,9 @@ inner_loop = numba.njit(forceinline=True, **_OPTIONS)
 class Kernel:
     """A function (thread, share, n_shares, address of a job), compiled when it is first needed."""
 
+    seconds = 1.0
+    """That compiling takes, about."""
+
     def __init__(self, function: Callable[[int, int, int, int], None]):
         self._function = function
         _compilable.append(self)
@@ -67,6 +70,8 @@ class Kernel:
 class ParallelLoop:
     """A function of integers with a prange, compiled when it is first needed."""
 
+    seconds = 1.0
+
     def __init__(self, function: Callable[..., None]):
         self._function = function
         _compilable.append(self)
@@ -76,6 +81,16 @@ class ParallelLoop:
         signature = types.void(*[types.int64] * self._function.__code__.co_argcount)
         with _caching() as caching:
             return numba.njit(signature, parallel=True, nogil=True, cache=caching, **_OPTIONS)(self._function)
+
+
+def takes_seconds(seconds: float) -> Callable[[Kernel], Kernel]:
+    """Marks a kernel that takes long to compile: about so many seconds."""
+
+    def mark(kernel: Kernel) -> Kernel:
+        kernel.seconds = seconds
+        return kernel
+
+    return mark
 
 
 def job_reader(job: type) -> Any:
@@ -107,7 +122,7 @@ def prepare(progress: bool = True) -> None:
     """Makes every kernel ready: loads it from the cache, or compiles it. While something is compiled, another process
     helps, and a progress bar shows.
     """
-    waiting: Iterable = [one for one in _compilable if "run" not in vars(one)]
+    waiting: Iterable = [one for one in _longest_first() if "run" not in vars(one)]
     if _cached(len(_compilable)):
         _make_ready(waiting)
         return
@@ -119,11 +134,16 @@ def prepare(progress: bool = True) -> None:
         _make_ready(waiting)
 
 
-def prepare_backwards() -> None:
-    """What the other process does: the same, from the last kernel on. What one of the two has put into the cache, the
-    other finds there.
+def help_to_prepare() -> None:
+    """What the other process does: the same, but the kernel that takes longest comes last. What one of the two has put
+    into the cache, the other finds there.
     """
-    _make_ready(reversed(_compilable))
+    longest, *others = _longest_first()
+    _make_ready([*others, longest])
+
+
+def _longest_first() -> list["Kernel | ParallelLoop"]:
+    return sorted(_compilable, key=lambda one: one.seconds, reverse=True)
 
 
 def _make_ready(kernels: Iterable["Kernel | ParallelLoop"]) -> None:
@@ -139,7 +159,7 @@ def _helper() -> Iterator[None]:
         return
     helper = subprocess.Popen(
         # -P and the path: it finds modules where this process does.
-        [sys.executable, "-P", "-c", "from gptoss_lab.ops import compile, numba_ops; compile.prepare_backwards()"],
+        [sys.executable, "-P", "-c", "from gptoss_lab.ops import compile, numba_ops; compile.help_to_prepare()"],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gptoss_lab.ops.compile import Kernel, device, inner_loop, job_reader
+from gptoss_lab.ops.compile import Kernel, device, inner_loop, job_reader, takes_seconds
 from gptoss_lab.ops.decoding import make_decode
 from gptoss_lab.ops.digit_products import add_run, add_step, in_ones
 from gptoss_lab.ops.digits import DIGITS, FEW_DIGITS, PART, RUN, VECTORS, join_run, store_digits
@@ -206,6 +206,7 @@ def _split(x, n, length, to, in_runs, in_few):
             join_run(to + run * RUN * VECTORS * STEP)
 
 
+@takes_seconds(20)
 @Kernel
 def dots(thread, share, n_shares, address):
     """A run of chunks, through the groups, that costs about as much as any other share."""

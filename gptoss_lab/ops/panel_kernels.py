@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gptoss_lab.ops.compile import Kernel, device, inner_loop, job_reader
+from gptoss_lab.ops.compile import Kernel, device, inner_loop, job_reader, takes_seconds
 from gptoss_lab.ops.decoding import make_decode
 from gptoss_lab.ops.formats import (
     BFLOAT16,
@@ -180,6 +180,7 @@ def _place(format, n, i):
     return first + place(format, width, i - first)
 
 
+@takes_seconds(8)
 @Kernel
 def multiply(thread, share, n_shares, address):
     job = _read_product(address)
