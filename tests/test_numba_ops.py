@@ -144,7 +144,8 @@ def either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize("kind", ["mxfp4", "bfloat16", "float32"])
 @pytest.mark.parametrize("k", [1, 2, 4])
 def test_expert_shares(kind: str, k: int) -> None:
-    sizes = [(32, 32), (96, 160), (160, 224)] if kind == "mxfp4" else [(20, 7), (75, 33), (130, 101)]
+    # Of the last matrices of MXFP4, weights may be looked up once for several vectors.
+    sizes = [(32, 32), (96, 160), (160, 224), (544, 512)] if kind == "mxfp4" else [(20, 7), (75, 33), (130, 101)]
     for n_tokens, (d_model, d_mlp) in itertools.product((1, 2, 5, 17, 40), sizes):
         experts = some_experts(6, d_model, d_mlp, kind)
         x = torch.randn(n_tokens, d_model)
@@ -154,9 +155,10 @@ def test_expert_shares(kind: str, k: int) -> None:
 
 
 @pytest.mark.usefixtures("either_way")
-def test_one_expert_takes_nearly_all_tokens() -> None:
-    experts = some_experts(4, 64, 96, "mxfp4")
-    x, weights = torch.randn(700, 64), torch.rand(700, 1)
+@pytest.mark.parametrize("d_model, d_mlp", [(64, 96), (512, 544)])
+def test_one_expert_takes_nearly_all_tokens(d_model: int, d_mlp: int) -> None:
+    experts = some_experts(4, d_model, d_mlp, "mxfp4")
+    x, weights = torch.randn(700, d_model), torch.rand(700, 1)
     indices = torch.where(torch.arange(700) % 100 == 7, 0, 2)[:, None]
     shares = numba_ops.expert_shares(x, indices, weights, experts, 7.0)  # type: ignore[arg-type]
     assert_near(shares, oracles.expert_shares(x, indices, weights, experts, 7.0))
@@ -183,12 +185,15 @@ def test_every_code_and_many_scales() -> None:
         assert_near(shares, oracles.expert_shares(x[rows], indices[rows], weights[rows], experts, 7.0))
 
 
-@pytest.mark.parametrize("n_tokens", [1, 3])
-def test_each_block_of_a_vector_is_as_exact_as_its_largest_element(n_tokens: int) -> None:
+few_or_many = pytest.mark.parametrize("n_tokens, n_out, n_in", [(1, 40, 416), (3, 40, 416), (13, 64, 832)])
+
+
+@few_or_many
+def test_each_block_of_a_vector_is_as_exact_as_its_largest_element(n_tokens: int, n_out: int, n_in: int) -> None:
     """The kernel may take the elements of a block as whole numbers with a common factor."""
-    weight = mxfp4.encode(torch.randn(40, 416))
-    sizes = 10.0 ** torch.randint(-12, 6, (13,)).repeat_interleave(32)
-    x = torch.randn(n_tokens, 416) * sizes
+    weight = mxfp4.encode(torch.randn(n_out, n_in))
+    sizes = 10.0 ** torch.randint(-12, 6, (n_in // 32,)).repeat_interleave(32)
+    x = torch.randn(n_tokens, n_in) * sizes
     x[:, 64:96] = 0
     x[:, 7] = 1e-41
     x[:, 200:208] *= 1e-6  # far below what stands in the same block
@@ -198,47 +203,50 @@ def test_each_block_of_a_vector_is_as_exact_as_its_largest_element(n_tokens: int
     assert ((product - expected).abs() <= 1e-7 * terms).all()
 
 
-@pytest.mark.parametrize("n_tokens", [1, 2])
-def test_scales_however_small_or_large(n_tokens: int) -> None:
+@pytest.mark.parametrize("n_tokens, n_blocks", [(1, 1), (2, 1), (7, 16)])
+def test_scales_however_small_or_large(n_tokens: int, n_blocks: int) -> None:
     """The kernel may add them to exponents, which end somewhere."""
-    scales = torch.arange(1, 161, dtype=torch.uint8).reshape(160, 1)
-    weight = Mxfp4(torch.randint(256, (160, 1, 16), dtype=torch.uint8), scales)
+    scales = torch.arange(1, 161, dtype=torch.uint8).reshape(160, 1).repeat(1, n_blocks)
+    weight = Mxfp4(torch.randint(256, (160, n_blocks, 16), dtype=torch.uint8), scales)
     for size in (1e-6, 1.0, 1e2):
-        x = torch.randn(n_tokens, 32) * size
+        x = torch.randn(n_tokens, 32 * n_blocks) * size
         product, expected = numba_ops.linear(x, weight, None), oracles.linear(x, weight, None)
         sizes = size * oracles.plain(weight).abs().sum(-1)
         assert ((product - expected).abs() <= 1e-6 * sizes + 1e-36).all(), f"vectors of size {size:g}"
 
 
-def test_a_scale_that_is_no_number_shows() -> None:
-    weight = mxfp4.encode(torch.randn(9, 96))
+@pytest.mark.parametrize("n_tokens, n_out, n_in", [(1, 9, 96), (13, 64, 896)])
+def test_a_scale_that_is_no_number_shows(n_tokens: int, n_out: int, n_in: int) -> None:
+    weight = mxfp4.encode(torch.randn(n_out, n_in))
     weight.scales[4, 1] = 255  # OCP Microscaling Formats, 5.4.1
-    assert numba_ops.linear(torch.randn(1, 96), weight, None).isfinite().flatten().tolist() == [True] * 4 + [
-        False
-    ] + 4 * [True]
+    finite = numba_ops.linear(torch.randn(n_tokens, n_in), weight, None).isfinite()
+    assert not finite[:, 4].any() and finite[:, :4].all() and finite[:, 5:].all()
 
 
-@pytest.mark.parametrize("together", [1, 2])
-def test_the_largest_element_of_a_block_has_room_in_its_digits(together: int) -> None:
+@pytest.mark.parametrize("together, n_out, n_in", [(1, 4, 32), (2, 4, 32), (50, 32, 512)])
+def test_the_largest_element_of_a_block_has_room_in_its_digits(together: int, n_out: int, n_in: int) -> None:
     """However its multiple of the factor is rounded."""
-    x, weight = torch.rand(2000, 32) + 0.5, mxfp4.encode(torch.full((4, 32), 6.0))
+    x, weight = torch.rand(2000, n_in) + 0.5, mxfp4.encode(torch.full((n_out, n_in), 6.0))
     results = torch.cat([numba_ops.linear(few, weight, None) for few in x.split(together)])
     assert_near(results, oracles.linear(x, weight, None))
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-def test_blocks_whose_sums_are_as_large_as_can_be(sign: int) -> None:
+@pytest.mark.parametrize("n_tokens, n_out", [(1, 5), (7, 32)])
+def test_blocks_whose_sums_are_as_large_as_can_be(n_tokens: int, n_out: int, sign: int) -> None:
     """Sums of whole numbers, if they are that, have room for them."""
-    weight, x = mxfp4.encode(torch.full((5, 864), 6.0) * sign), torch.full((1, 864), 0.7)
+    weight, x = mxfp4.encode(torch.full((n_out, 864), 6.0) * sign), torch.full((n_tokens, 864), 0.7)
     x[:, 320:] *= -1
     assert_near(numba_ops.linear(x, weight, None), oracles.linear(x, weight, None))
 
 
+@few_or_many
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])
-def test_what_is_no_number_shows_in_every_product(bad: float) -> None:
-    x, weight = torch.randn(1, 96), mxfp4.encode(torch.randn(33, 96))
+def test_what_is_no_number_shows_in_every_product(bad: float, n_tokens: int, n_out: int, n_in: int) -> None:
+    x, weight = torch.randn(n_tokens, n_in), mxfp4.encode(torch.randn(n_out, n_in))
     x[0, 70] = bad
-    assert not numba_ops.linear(x, weight, None).isfinite().any()
+    finite = numba_ops.linear(x, weight, None).isfinite()
+    assert not finite[0].any() and finite[1:].all()
 
 
 # Precision

@@ -20,7 +20,6 @@ from gptoss_lab.ops.digits import (
     CORRECTION,
     DIGITS,
     FACTOR,
-    FEW_DIGITS,
     IN_EXPONENTS,
     OFFSET,
     RUN,
@@ -51,7 +50,7 @@ _BYTES = ir.VectorType(I8, 4 * LANES)
 _SHORTS = ir.VectorType(I16, 2 * LANES)
 
 
-def _make_add(n_steps: int, n_digits: int) -> Any:
+def _make_add(n_steps: int) -> Any:
     def add(
         typingctx: Any,
         sums: Any,
@@ -87,7 +86,7 @@ def _make_add(n_steps: int, n_digits: int) -> Any:
             at_once = _sums_of_step if n_steps == 1 else _sums_of_run
             sums_of = at_once if WEIGHTS_IN_COLUMNS else _sums_in_two_steps
             all_words = [[words(row, step) for step in range(n_steps)] for row in rows]
-            products = sums_of(builder, all_words, vectors, part, n_digits)
+            products = sums_of(builder, all_words, vectors, part)
             scaled = _scaling(builder, n_steps)
             all_scales = [raw_scales(builder, scales, scale_bytes, row, n_steps) for row in rows]
             factors = [scaled(row, part(vector, FACTOR)) for row in all_scales for vector in vectors]
@@ -99,8 +98,7 @@ def _make_add(n_steps: int, n_digits: int) -> Any:
     return intrinsic(prefer_literal=True)(add)
 
 
-add_step, add_run = ({n: _make_add(n_steps, n) for n in (FEW_DIGITS, DIGITS)} for n_steps in (1, RUN))
-"""By the number of digits."""
+add_step, add_run = _make_add(1), _make_add(RUN)
 
 
 @intrinsic
@@ -116,12 +114,12 @@ def in_ones(typingctx, sums):
     return signature(sums, sums), codegen
 
 
-def _sums_of_step(builder: ir.IRBuilder, rows: list, vectors: range, part: Callable[..., Any], n_digits: int) -> list:
+def _sums_of_step(builder: ir.IRBuilder, rows: list, vectors: range, part: Callable[..., Any]) -> list:
     """For each row and each vector, in each lane, the sum of what a block's words in it have for products.
 
     Digits follow each other in one sum, but the last goes by itself: else products would wait for each other.
     """
-    weights = [_doubled(builder, words) for (words,) in rows]
+    weights = [doubled(builder, words) for (words,) in rows]
 
     def add(totals: list, digit: int) -> list:
         for odd in range(2):
@@ -130,26 +128,26 @@ def _sums_of_step(builder: ir.IRBuilder, rows: list, vectors: range, part: Calla
         return totals
 
     higher = [constant(INTS, 0) for _ in rows for _ in vectors]
-    for digit in range(n_digits - 1):
-        higher = add(_shifted(builder, higher, digit - n_digits) if digit else higher, digit)
-    last = add([part(vector, CORRECTION) for _ in rows for vector in vectors], n_digits - 1)
+    for digit in range(DIGITS - 1):
+        higher = add(_shifted(builder, higher, digit - DIGITS) if digit else higher, digit)
+    last = add([part(vector, CORRECTION) for _ in rows for vector in vectors], DIGITS - 1)
     return _sums(builder, _shifted(builder, higher, -1), last)
 
 
-def _sums_of_run(builder: ir.IRBuilder, rows: list, vectors: range, part: Callable[..., Any], n_digits: int) -> list:
+def _sums_of_run(builder: ir.IRBuilder, rows: list, vectors: range, part: Callable[..., Any]) -> list:
     """The same for the four words of each block, in one lane; each digit by itself."""
     columns = [columns_of_four(builder, row) for row in rows]
     nothing = [constant(INTS, 0) for _ in rows for _ in vectors]
-    sums = [nothing] * (n_digits - 1) + [[part(vector, CORRECTION) for _ in rows for vector in vectors]]
+    sums = [nothing] * (DIGITS - 1) + [[part(vector, CORRECTION) for _ in rows for vector in vectors]]
     for step in range(RUN):
-        weights = [_doubled(builder, row[step]) for row in columns]
+        weights = [doubled(builder, row[step]) for row in columns]
         for odd in range(2):
-            for digit in range(n_digits):
+            for digit in range(DIGITS):
                 x = [part(vector, 2 * digit + odd, step) for vector in vectors]
                 sums[digit] = _add_products(builder, sums[digit], [row[odd] for row in weights], x)
     total = sums[0]
-    for digit in range(1, n_digits):
-        total = _sums(builder, _shifted(builder, total, digit - n_digits), sums[digit])
+    for digit in range(1, DIGITS):
+        total = _sums(builder, _shifted(builder, total, digit - DIGITS), sums[digit])
     return total
 
 
@@ -168,17 +166,15 @@ def _sums(builder: ir.IRBuilder, first: list, second: list) -> list:
     return [builder.add(*both) for both in zip(first, second, strict=True)]
 
 
-def _sums_in_two_steps(
-    builder: ir.IRBuilder, rows: list, vectors: range, part: Callable[..., Any], n_digits: int
-) -> list:
+def _sums_in_two_steps(builder: ir.IRBuilder, rows: list, vectors: range, part: Callable[..., Any]) -> list:
     """The same on AVX2, where what words have is put together afterwards."""
     sums = []
     for row in rows:
         for vector in vectors:
             of_steps = []
             for step, words in enumerate(row):
-                digits = [part(vector, i, step) for i in range(2 * n_digits)]
-                of_steps.append(_sum_in_two_steps(builder, _doubled(builder, words), digits))
+                digits = [part(vector, i, step) for i in range(2 * DIGITS)]
+                of_steps.append(_sum_in_two_steps(builder, doubled(builder, words), digits))
             sums.append(builder.add(_joined(builder, of_steps), part(vector, CORRECTION)))
     return sums
 
@@ -203,7 +199,7 @@ def _joined(builder: ir.IRBuilder, sums: list) -> Any:
     return sums[0]
 
 
-def _doubled(builder: ir.IRBuilder, words: Any) -> list:
+def doubled(builder: ir.IRBuilder, words: Any) -> list:
     """Twice the weights, plus the offset, as bytes: those at even places, and those at odd ones."""
     codes = [builder.bitcast(code, _BYTES) for code in (words, builder.lshr(words, constant(INTS, 4)))]
     return [builder.bitcast(_look_up(builder, code), INTS) for code in codes]
@@ -225,20 +221,25 @@ def _scaling(builder: ir.IRBuilder, n_steps: int) -> Callable[[Any, Any], Any]:
             in_exponents(builder, scales, places), builder.bitcast(factor, FLOATS)
         )
     # The scale goes into each lane's upper byte. With that as it is, and twice the factor's upper half, their mean is
-    # the sum of scale and exponent. What float32 cannot hold becomes no number.
+    # the sum of scale and exponent.
     order = [place if byte == 3 else 128 for place in places for byte in range(4)]
     # Knowing that order, LLVM would fetch each byte from one of two vectors, which takes longer. The scales are not
     # hidden: not knowing what they are for, it would load them as floats, and whole numbers would wait for that.
     into_highest = hidden(builder, ir.Constant(_BYTES, order))
-    most = ir.Constant(_SHORTS, [0, 0x7FFF] * LANES)
 
     def scaled(scales: Any, factor: Any) -> Any:
         scales = builder.bitcast(scales, _BYTES)
         highest = call(builder, "llvm.x86.avx512.pshuf.b.512", _BYTES, scales, into_highest)
-        total = _mean(builder, *(builder.bitcast(each, _SHORTS) for each in (highest, factor)))
-        return builder.bitcast(builder.select(builder.icmp_unsigned("<", total, most), total, most), FLOATS)
+        return scaled_in_exponents(builder, highest, factor)
 
     return scaled
+
+
+def scaled_in_exponents(builder: ir.IRBuilder, scales: Any, factor: Any) -> Any:
+    """A factor times scales, each in its lane's highest byte. What float32 cannot hold becomes no number."""
+    most = ir.Constant(_SHORTS, [0, 0x7FFF] * LANES)
+    total = _mean(builder, *(builder.bitcast(each, _SHORTS) for each in (scales, factor)))
+    return builder.bitcast(builder.select(builder.icmp_unsigned("<", total, most), total, most), FLOATS)
 
 
 def _mean(builder: ir.IRBuilder, first: Any, second: Any) -> Any:

@@ -1,6 +1,6 @@
 """Vectors as whole numbers of three digits, for weights of MXFP4: each weight is looked up once, as a byte, and an
-instruction multiplies four times as many as in float32. For CPUs with BYTE_DOTS (see `target`). How weights meet them
-is in `digit_products`.
+instruction multiplies four times as many as in float32. For CPUs with BYTE_DOTS (see `target`). How weights meet few of
+them is in `digit_products`, and how they meet many in `looked_up`.
 
 Each block of 32 elements has a factor of its own, so that its largest comes near 2^22: as exact, next to that, as
 float32, or nearly so. Twice a weight is a whole number from -12 to 12, and sums of whole numbers are exact: that of a
@@ -40,6 +40,10 @@ PART = 16
 """Bytes of a vector that belong to one block."""
 DIGITS, CORRECTION, FACTOR = 3, 6, 7
 
+BLOCK = VECTORS * PART
+"""Bytes of a vector's block where its parts stand side by side, for weights that are looked up once (see `looked_up`).
+"""
+
 FEW_DIGITS = 2
 """They say more than bfloat16 does."""
 BITS = (7, 8) if INSTRUCTION_SET == "avx2" else (8, 8)
@@ -65,9 +69,10 @@ _FLOATS_OF_HALF, _INTS_OF_HALF, _BYTES_OF_HALF = (ir.VectorType(kind, 16) for ki
 _FLOATS_OF_PART, _INTS_OF_PART = ir.VectorType(F32, 4), ir.VectorType(I32, 4)
 
 
-@emitted_sized(lambda n: types.void, types.int64, types.int64)
-def store_digits(builder, x, to, n_digits):
-    """Puts 32 elements where they meet a block: into its parts of vectors, the first of which is at `to`.
+@emitted_sized(lambda n: types.void, *[types.int64] * 3)
+def store_digits(builder, x, to, stride, n_digits):
+    """Puts 32 elements where they meet a block: into its parts of vectors, the first of which is at `to`, the next
+    `stride` bytes on.
 
     As three digits; or, rounded to bfloat16 before, as two.
     """
@@ -89,7 +94,15 @@ def store_digits(builder, x, to, n_digits):
             rest, last = _last_digit(builder, parts[odd], BITS[digit - n_digits]) if digit else (None, parts[odd])
             vectors[2 * digit + odd], parts[odd] = builder.trunc(last, _BYTES_OF_HALF), rest
     for which, vector in vectors.items():
-        builder.store(vector, pointer(builder, to, vector.type, I64(STEP), which), align=4)
+        builder.store(vector, pointer(builder, to, vector.type, stride, which), align=4)
+
+
+@emitted(types.void, types.int64)
+def join_block(builder, block):
+    """Makes a vector's block, all parts of which stand side by side, one that a whole block's sum meets."""
+    at = pointer(builder, block, _INTS_OF_PART, I64(PART), CORRECTION)
+    total = call(builder, "llvm.vector.reduce.add.v4i32", I32, builder.load(at, align=4))
+    builder.store(splat_of(builder, total, _INTS_OF_PART), at, align=4)
 
 
 @emitted(types.void, types.int64)

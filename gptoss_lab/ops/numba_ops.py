@@ -67,9 +67,7 @@ def linear(x: Tensor, weight: Tensor | Int8, bias: Tensor | None, precision: Pre
             matrix, precision, rows.beyond(first, matrix.n_in), count, results.beyond(first, matrix.n_out)
         )
     if in_panels < n:
-        bounds = torch.tensor([in_panels, n])
-        groups = Groups(0, bounds.data_ptr(), bounds.data_ptr() + 8, 1)
-        products.dot_products(matrix, groups, n, rows, results, precision=precision)
+        products.dot_products(matrix, precision, rows, n, results, first=in_panels)
     return out
 
 
@@ -89,7 +87,9 @@ def expert_shares(
         count = _COUNT.data_ptr()
         groups = Groups(indices.data_ptr(), count, count + 8, indices.numel())
         inputs, results = Rows(x.data_ptr(), _ZEROS.data_ptr()), Rows(shares.data_ptr())
-        _experts_by_dots(gate_up, down, swiglu_limit, groups, inputs, indices.numel(), results, weights, precision)
+        products.experts_in_dots(
+            gate_up, down, swiglu_limit, precision, groups, inputs, indices.numel(), results, weights.data_ptr()
+        )
         return shares
     starts, pairs, tokens = _by_expert(indices, len(layer.down_bias))
     inputs, results = Rows(x.data_ptr(), tokens.data_ptr()), Rows(shares.data_ptr(), pairs.data_ptr())
@@ -97,29 +97,13 @@ def expert_shares(
     if number_in_panels(gate_up, len(x), precision):
         rest = _experts_in_panels(gate_up, down, swiglu_limit, precision, starts, inputs, results, weights)
     groups = Groups(0, rest.data_ptr(), starts.data_ptr() + 8, len(layer.down_bias))
-    _experts_by_dots(gate_up, down, swiglu_limit, groups, inputs, indices.numel(), results, weights, precision)
+    products.experts_in_dots(
+        gate_up, down, swiglu_limit, precision, groups, inputs, indices.numel(), results, weights.data_ptr()
+    )
     return shares
 
 
 _COUNT, _ZEROS = torch.arange(257), torch.zeros(257, dtype=torch.int64)
-
-
-def _experts_by_dots(
-    gate_up: Matrices,
-    down: Matrices,
-    limit: float,
-    groups: Groups,
-    inputs: Rows,
-    n: int,
-    results: Rows,
-    weights: Tensor,
-    precision: Precision,
-) -> None:
-    """Of n vectors, those of the groups."""
-    hidden = torch.empty(n, down.n_in)
-    inside, factors = Rows(hidden.data_ptr()), weights.data_ptr()
-    products.dot_products(gate_up, groups, n, inputs, inside, precision=precision, swiglu_limit=limit)
-    products.dot_products(down, groups, n, inside, results, precision=precision, factors=factors)
 
 
 def _by_expert(indices: Tensor, n_experts: int) -> list[Tensor]:

@@ -1,12 +1,13 @@
 """Products of stored matrices and vectors: which kernels make them, and what the kernels are told. All tensors are
 given by address.
 
-Few vectors meet a matrix in dot products. Many go in panels of LANES vectors, where whole numbers are no faster; what
-does not fill a panel goes in dot products again.
+Few vectors meet a matrix in dot products. Many go in panels of LANES vectors, unless whole numbers are faster (see
+`target`); what does not fill a panel goes in dot products again.
 """
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,7 +25,7 @@ MOST_IN_PANELS = 512
 
 _AT_ONCE = LANES if INSTRUCTION_SET == "avx512" else 2 * LANES  # vectors in panels whose sums fill the registers
 _WORTH_PANELS = {"float32": 0.9, "bfloat16": 0.6}  # of these: then panels are faster than dot products
-_WORTH_DECODING = 48  # vectors from which on bfloat16 is faster in panels than two digits
+_PAGE = 1024  # floats
 _FEW = 4  # vectors that each thread prepares for itself, sooner than all could wait for each other
 _FORMATS = {torch.float32: FLOAT32, torch.bfloat16: BFLOAT16}
 
@@ -104,7 +105,7 @@ def order_of(matrix: Matrices, precision: Precision) -> int:
 
 def number_in_panels(matrix: Matrices, n: int, precision: Precision) -> int:
     """How many of n vectors that meet a matrix should go in panels."""
-    if DIGITS_FOR_MANY and matrix.format == MXFP4 and (precision == "float32" or n < _WORTH_DECODING):
+    if DIGITS_FOR_MANY and matrix.format == MXFP4:
         return 0
     whole, rest = divmod(n, _AT_ONCE)
     return n if rest >= _WORTH_PANELS[precision] * _AT_ONCE else whole * _AT_ONCE
@@ -164,31 +165,63 @@ def _multiply(
     launch(panel_kernels.multiply, job, n * matrix.n_out * matrix.n_in)
 
 
-def dot_products(
+def dot_products(matrix: Matrices, precision: Precision, x: Rows, n: int, out: Rows, first: int = 0) -> None:
+    """out = matrix x + bias, for vectors `first` to n - 1."""
+    bounds = np.array([first, n], dtype=np.int64)
+    groups = Groups(0, bounds.ctypes.data, bounds.ctypes.data + 8, 1)
+    size = _dots_floats(matrix, n)
+    with lock:
+        _dots(matrix, groups, n, x, out, scratch(size), precision)
+
+
+def experts_in_dots(
+    gate_up: Matrices,
+    down: Matrices,
+    limit: float,
+    precision: Precision,
+    groups: Groups,
+    x: Rows,
+    n: int,
+    out: Rows,
+    factors: int,
+) -> None:
+    """out = (down swiglu(gate_up x + bias) + bias) * factors, for those of n vectors that belong to a group."""
+    hidden_size = n * down.n_in
+    with lock:
+        hidden = scratch(hidden_size + max(_dots_floats(gate_up, n), _dots_floats(down, n)))
+        memory = hidden + 4 * hidden_size
+        _dots(gate_up, groups, n, x, Rows(hidden), memory, precision, swiglu_limit=limit)
+        _dots(down, groups, n, Rows(hidden), out, memory, precision, factors=factors)
+
+
+def _dots_floats(matrices: Matrices, n: int) -> int:
+    """The memory that n vectors and the threads need."""
+    each = n * dot_kernels.vector_floats(matrices.format, matrices.n_in)
+    return _PAGE + dot_kernels.scratch_floats(threads()) + each * (threads() if n <= _FEW else 1)
+
+
+def _dots(
     matrices: Matrices,
     groups: Groups,
     n: int,
     x: Rows,
     out: Rows,
+    memory: int,
+    precision: Precision,
     *,
-    precision: Precision = "float32",
     factors: int = 0,
     swiglu_limit: float | None = None,
 ) -> None:
-    """Of n vectors, those of the groups: out = (matrix x + bias) * factors, or swiglu(matrix x + bias)."""
-    n_threads = threads()
-    own_size = dot_kernels.scratch_floats(n_threads)
-    size = n * dot_kernels.vector_floats(matrices.format, matrices.n_in)
+    own = -(-memory // (4 * _PAGE)) * 4 * _PAGE
+    vectors = own + 4 * dot_kernels.scratch_floats(threads())
+    job = dots_job(matrices, groups, x, out, vectors, own, factors=factors, swiglu_limit=swiglu_limit)
+    job = job._replace(order=order_of(matrices, precision))
     each = n <= _FEW
-    with lock:
-        own = scratch(own_size + size * (n_threads if each else 1))
-        job = dots_job(matrices, groups, x, out, own + 4 * own_size, own, factors=factors, swiglu_limit=swiglu_limit)
-        job = job._replace(order=order_of(matrices, precision))
-        if each:
-            job = job._replace(vectors_each=4 * size)
-        else:
-            launch(dot_kernels.spread, job, 4 * n * matrices.n_in)
-        launch(dot_kernels.dots, job, n * matrices.n_in * matrices.n_out, cut=not each)
+    if each:
+        job = job._replace(vectors_each=4 * n * dot_kernels.vector_floats(matrices.format, matrices.n_in))
+    else:
+        launch(dot_kernels.spread, job, 4 * n * matrices.n_in)
+    launch(dot_kernels.dots, job, n * matrices.n_in * matrices.n_out, cut=not each)
 
 
 def dots_job(

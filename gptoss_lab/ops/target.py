@@ -45,7 +45,6 @@ core then reads bfloat16 at 25 GB/s rather than 22; not tried elsewhere.
 """
 
 DIGITS_FOR_MANY = TARGET[1] == "znver4"
-"""Whether many vectors too meet MXFP4 sooner as whole numbers than in panels of float32; and, if they are not too many,
-of bfloat16. Measured on Zen 4, which multiplies 64 bytes in the time of 16 floats: prompts take a tenth to a quarter
-less there. Not tried elsewhere.
+"""Whether many vectors too meet MXFP4 sooner as whole numbers, with weights looked up once for all of them, than in
+panels of floats. Measured on Zen 4, which multiplies 64 bytes in the time of 16 floats. Not tried elsewhere.
 """

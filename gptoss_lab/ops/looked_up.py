@@ -1,0 +1,221 @@
+"""Weights of MXFP4 that many vectors of digits meet (see `digits`): looked up once for all of them, with a row in each
+lane.
+
+So a block's sum is one lane's, each digit of a vector is the same for all lanes, and nothing is left to add up across
+them. What is looked up of some blocks of 32 rows stays in the L1 cache, where all vectors meet it. (As in Goto and van
+de Geijn, "Anatomy of High-Performance Matrix Multiplication", 2008.)
+"""
+
+from typing import Any
+
+from llvmlite import ir
+from numba.core import types
+from numba.core.typing.templates import signature
+from numba.extending import intrinsic
+
+from gptoss_lab.ops.compile import device, inner_loop
+from gptoss_lab.ops.digit_products import doubled, in_ones, scaled_in_exponents
+from gptoss_lab.ops.digits import BITS, BLOCK, CORRECTION, FACTOR, PART
+from gptoss_lab.ops.dot_sums import CHUNK
+from gptoss_lab.ops.simd import add_to, load, prefetch, splat, store, zeros
+from gptoss_lab.ops.target import DIGITS_FOR_MANY, LANES
+from gptoss_lab.ops.vectors import (
+    FLOATS,
+    I32,
+    I64,
+    INTS,
+    Ints,
+    array_of,
+    call,
+    columns_of_four,
+    constant,
+    emitted,
+    emitted_sized,
+    fma_of,
+    items_of,
+    load_from,
+    pointer,
+    shuffled,
+    splat_of,
+)
+
+BLOCKS = 16
+"""Of a row, which are looked up together; fewer a row may not have."""
+
+_VECTOR = 4 * LANES
+_WEIGHTS = 8  # vectors of a block: in each lane four bytes of a row, those at even places first, then those at odd ones
+_HALF = (_WEIGHTS + 1) * _VECTOR  # of the rows: their weights, then their scales, in the highest byte of each lane
+_BLOCK_OF_ROWS = 2 * _HALF
+_ENTRY = 16  # bytes of a block in a row
+MEMORY = BLOCKS * _BLOCK_OF_ROWS
+"""Bytes for what is looked up."""
+
+
+@device
+def _sums_looked_up(weights, row_bytes, scales, scale_bytes, x, stride, n_digits, n, sums, memory):
+    """sums[vector][row]: of CHUNK rows, and n vectors of n_digits digits, `stride` bytes apart."""
+    for i in range(2 * n):
+        store(sums + i * _VECTOR, splat(0.0))
+    n_blocks = scale_bytes
+    for first in range(0, n_blocks, BLOCKS):
+        n_together = min(BLOCKS, n_blocks - first)
+        at = weights + first * _ENTRY
+        blocks = _look_up_blocks(at, row_bytes, scales + first, scale_bytes, n_together, memory)
+        ahead = at + CHUNK * row_bytes  # what comes next, if this is not the last
+        _add_products(blocks, n_together, x + first * BLOCK, stride, n_digits, n, sums, ahead, row_bytes)
+    for i in range(2 * n):
+        store(sums + i * _VECTOR, in_ones((load(sums + i * _VECTOR),))[0])
+
+
+@device
+def _look_up_blocks(weights, row_bytes, scales, scale_bytes, n_blocks, memory):
+    """Some blocks of CHUNK rows; where they are then."""
+    # Scales come by BLOCKS. At a row's end some of those before come once more.
+    before = BLOCKS - n_blocks
+    blocks = memory + before * _BLOCK_OF_ROWS
+    for half in range(2):
+        row = half * LANES
+        _spread_scales(scales + row * scale_bytes - before, scale_bytes, memory + half * _HALF)
+        for block in range(n_blocks):
+            at = weights + row * row_bytes + block * _ENTRY
+            _look_up(at, row_bytes, blocks + block * _BLOCK_OF_ROWS + half * _HALF)
+    return blocks
+
+
+@device
+def _add_products(blocks, n_blocks, x, stride, n_digits, n, sums, ahead, row_bytes):
+    """Adds to sums[vector][row] what some blocks and n vectors have for products. The first few vectors ask for memory
+    ahead.
+    """
+    i = 0
+    while i < n:
+        at, to = x + i * stride, sums + 2 * i * _VECTOR
+        if n - i >= 6:
+            _add_six(blocks, n_blocks, at, stride, n_digits, to, ahead, row_bytes)
+            i += 6
+        elif n - i >= 4:
+            _add_four(blocks, n_blocks, at, stride, n_digits, to, ahead, row_bytes)
+            i += 4
+        elif n - i >= 2:
+            _add_two(blocks, n_blocks, at, stride, n_digits, to, ahead, row_bytes)
+            i += 2
+        else:
+            _add_one(blocks, n_blocks, at, stride, n_digits, to, ahead, row_bytes)
+            i += 1
+        ahead = 0
+
+
+def _make_add(n_vectors):
+    n_sums = 2 * n_vectors
+
+    @inner_loop
+    def add(blocks, n_blocks, x, stride, n_digits, sums, ahead, row_bytes):
+        """The same for n_vectors vectors, whose sums are in registers together."""
+        totals = zeros(n_sums)
+        for block in range(n_blocks):
+            weights, at = blocks + block * _BLOCK_OF_ROWS, x + block * BLOCK
+            if ahead:
+                for row in range(2 * block, 2 * block + 2):
+                    for line in range(0, BLOCKS * _ENTRY, 64):
+                        prefetch(ahead + row * row_bytes + line)
+            products = _no_products(n_sums)
+            for digit in range(n_digits):
+                products = _add_digit(products, weights, at + digit * 2 * PART, stride)
+            totals = _add_scaled(totals, products, weights + _WEIGHTS * _VECTOR, at, stride)
+        add_to(sums, 2 * _VECTOR, _VECTOR, totals, 2)
+
+    return add
+
+
+@emitted(types.void, types.int64, types.int64, types.int64)
+def _look_up(builder, weights, row_bytes, to):
+    """A block of each of LANES rows."""
+    for i, words in enumerate(_columns(builder, weights, row_bytes)):
+        for odd, weights_of_four in enumerate(doubled(builder, words)):
+            builder.store(weights_of_four, pointer(builder, to, INTS, I64(_VECTOR), 4 * odd + i), align=4)
+
+
+@emitted(types.void, types.int64, types.int64, types.int64)
+def _spread_scales(builder, scales, scale_bytes, to):
+    """The scales of BLOCKS blocks of each of LANES rows."""
+    for i, words in enumerate(_columns(builder, scales, scale_bytes)):
+        for byte in range(4):
+            moved = builder.shl(words, constant(INTS, 24 - 8 * byte))
+            highest = builder.and_(moved, constant(INTS, -0x1000000))
+            at = builder.add(to, I64(_WEIGHTS * _VECTOR))
+            builder.store(highest, pointer(builder, at, INTS, I64(_BLOCK_OF_ROWS), 4 * i + byte), align=4)
+
+
+def _columns(builder: ir.IRBuilder, rows: Any, row_bytes: Any) -> list:
+    """The first words of LANES rows, the second ones and so on: four, with a row in each lane."""
+    four = ir.VectorType(I32, 4)
+    words = [load_from(builder, rows, four, row_bytes, row, align=1) for row in range(LANES)]
+    joined = []
+    for i in range(4):
+        parts = words[i::4]
+        while len(parts) > 1:
+            parts = [
+                shuffled(builder, first, second, range(2 * first.type.count))
+                for first, second in zip(parts[::2], parts[1::2], strict=True)
+            ]
+        joined.append(parts[0])
+    return columns_of_four(builder, joined)
+
+
+@emitted_sized(lambda n: types.UniTuple(Ints, n))
+def _no_products(builder, n):
+    return ir.Constant(ir.ArrayType(INTS, n), None)
+
+
+@intrinsic
+def _add_digit(typingctx, sums, weights, x, stride):
+    """sums[vector, half], making room for one digit more, + what the weights of a block and this digit have for
+    products.
+    """
+
+    def codegen(context, builder, _, values):
+        sums, weights, x, stride = values
+        totals = [builder.shl(total, constant(INTS, BITS[-1])) for total in items_of(builder, sums)]
+        for i in range(_WEIGHTS):
+            halves = [
+                load_from(builder, builder.add(weights, I64(i * _VECTOR)), INTS, I64(_HALF), half) for half in range(2)
+            ]
+            for vector in range(len(totals) // 2):
+                digit = splat_of(builder, load_from(builder, builder.add(x, I64(4 * i)), I32, stride, vector), INTS)
+                for half, row in enumerate(halves):
+                    to = 2 * vector + half
+                    totals[to] = call(builder, "llvm.x86.avx512.vpdpbusd.512", INTS, totals[to], row, digit)
+        return array_of(builder, totals)
+
+    return signature(sums, sums, *[types.int64] * 3), codegen
+
+
+@intrinsic
+def _add_scaled(typingctx, totals, sums, scales, x, stride):
+    """totals[vector, half] + a block's sums, corrected, times scale and factor."""
+
+    def codegen(context, builder, _, values):
+        totals, sums, scales, x, stride = values
+        totals, sums = items_of(builder, totals), items_of(builder, sums)
+        halves = [load_from(builder, scales, INTS, I64(_HALF), half) for half in range(2)]
+        for vector in range(len(totals) // 2):
+            correction, factor = (
+                splat_of(builder, load_from(builder, builder.add(x, I64(which * PART)), I32, stride, vector), INTS)
+                for which in (CORRECTION, FACTOR)
+            )
+            for half, scale in enumerate(halves):
+                to = 2 * vector + half
+                term = builder.sitofp(builder.add(sums[to], correction), FLOATS)
+                totals[to] = fma_of(builder, term, scaled_in_exponents(builder, scale, factor), totals[to])
+        return array_of(builder, totals)
+
+    return signature(totals, totals, sums, *[types.int64] * 3), codegen
+
+
+@device
+def _nothing(weights, row_bytes, scales, scale_bytes, x, stride, n_digits, n, sums, memory):
+    """Stands for what is never called on this CPU, and so need not be compiled."""
+
+
+sums_looked_up = _sums_looked_up if DIGITS_FOR_MANY else _nothing
+_add_one, _add_two, _add_four, _add_six = (_make_add(n) for n in (1, 2, 4, 6))
