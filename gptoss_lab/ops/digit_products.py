@@ -124,14 +124,14 @@ def _sums_of_step(builder: ir.IRBuilder, rows: list, vectors: range, part: Calla
     def add(totals: list, digit: int) -> list:
         for odd in range(2):
             columns = [part(vector, 2 * digit + odd) for vector in vectors]
-            totals = _add_products(builder, totals, [row[odd] for row in weights], columns)
+            totals = add_byte_products(builder, totals, [row[odd] for row in weights], columns)
         return totals
 
     higher = [constant(INTS, 0) for _ in rows for _ in vectors]
     for digit in range(DIGITS - 1):
-        higher = add(_shifted(builder, higher, digit - DIGITS) if digit else higher, digit)
+        higher = add(shifted(builder, higher, digit - DIGITS) if digit else higher, digit)
     last = add([part(vector, CORRECTION) for _ in rows for vector in vectors], DIGITS - 1)
-    return _sums(builder, _shifted(builder, higher, -1), last)
+    return _sums(builder, shifted(builder, higher, -1), last)
 
 
 def _sums_of_run(builder: ir.IRBuilder, rows: list, vectors: range, part: Callable[..., Any]) -> list:
@@ -144,20 +144,21 @@ def _sums_of_run(builder: ir.IRBuilder, rows: list, vectors: range, part: Callab
         for odd in range(2):
             for digit in range(DIGITS):
                 x = [part(vector, 2 * digit + odd, step) for vector in vectors]
-                sums[digit] = _add_products(builder, sums[digit], [row[odd] for row in weights], x)
+                sums[digit] = add_byte_products(builder, sums[digit], [row[odd] for row in weights], x)
     total = sums[0]
     for digit in range(1, DIGITS):
-        total = _sums(builder, _shifted(builder, total, digit - DIGITS), sums[digit])
+        total = _sums(builder, shifted(builder, total, digit - DIGITS), sums[digit])
     return total
 
 
-def _add_products(builder: ir.IRBuilder, totals: list, rows: list, columns: list) -> list:
+def add_byte_products(builder: ir.IRBuilder, totals: list, rows: list, columns: list) -> list:
+    """totals[row, column] + the products of bytes, each four added up; for AVX-512."""
     pairs = [(row, column) for row in rows for column in columns]
     operands = [(total, *pair) for total, pair in zip(totals, pairs, strict=True)]
     return [call(builder, "llvm.x86.avx512.vpdpbusd.512", INTS, *each) for each in operands]
 
 
-def _shifted(builder: ir.IRBuilder, totals: list, digit: int) -> list:
+def shifted(builder: ir.IRBuilder, totals: list, digit: int) -> list:
     """Making room for a digit; -1 is the last."""
     return [builder.shl(total, constant(INTS, BITS[digit])) for total in totals]
 

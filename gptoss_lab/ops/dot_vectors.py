@@ -49,7 +49,7 @@ def n_digits_of(order):
 def put_vector(x, n, way, format, order, to):
     """Puts n elements where they meet weights."""
     if way == IN_BLOCKS:
-        _put_blocks(x, n, order, to)
+        _put_blocks(x, n, n_digits_of(order), to)
     elif way == IN_PAIRS:
         _put_pairs(x, n, length_in_kernel(format, n), to)
     elif way in (IN_STEPS, IN_RUNS):
@@ -101,10 +101,10 @@ def _put_digits(x, n, length, in_runs, to):
 
 
 @device
-def _put_blocks(x, n, order, to):
+def _put_blocks(x, n, n_digits, to):
     for block in range(n // 32):
         at = to + block * BLOCK
-        if order == PAIRS:
+        if n_digits == FEW_DIGITS:
             store_digits(x + 4 * 32 * block, at, PART, FEW_DIGITS)
         else:
             store_digits(x + 4 * 32 * block, at, PART, DIGITS)

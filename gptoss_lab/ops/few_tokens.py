@@ -15,6 +15,7 @@ from torch import Tensor
 from gptoss_lab.config import ModelConfig
 from gptoss_lab.ops import Context, attention_kernels, dot_kernels, row_kernels
 from gptoss_lab.ops.attention_kernels import Attention, Blend
+from gptoss_lab.ops.formats import MXFP4
 from gptoss_lab.ops.place import Place
 from gptoss_lab.ops.products import Groups, Matrices, Rows, address_of, dots_job, stored
 from gptoss_lab.ops.row_kernels import Choice, Grouping, Keeping, Norm, Rotation, Sum
@@ -287,7 +288,9 @@ class _Program:
         self, matrices: Sequence[Matrices], groups: Groups, x: Rows, outs: Sequence[Rows], **options: Any
     ) -> Iterator[Step]:
         """Matrices of one width, which meet the same vectors."""
-        if len({one.format for one in matrices}) > 1:
+        formats = {one.format for one in matrices}
+        # The order of vectors depends on the format, and for MXFP4 on the height too.
+        if len(matrices) > 1 and (len(formats) > 1 or MXFP4 in formats):
             for one, out in zip(matrices, outs, strict=True):
                 yield from self._dots([one], groups, x, [out], **options)
             return

@@ -14,8 +14,8 @@ from numba.core.typing.templates import signature
 from numba.extending import intrinsic
 
 from gptoss_lab.ops.compile import device, inner_loop
-from gptoss_lab.ops.digit_products import doubled, in_ones, scaled_in_exponents
-from gptoss_lab.ops.digits import BITS, BLOCK, CORRECTION, FACTOR, PART
+from gptoss_lab.ops.digit_products import add_byte_products, doubled, in_ones, scaled_in_exponents, shifted
+from gptoss_lab.ops.digits import BLOCK, CORRECTION, FACTOR, PART
 from gptoss_lab.ops.dot_sums import CHUNK
 from gptoss_lab.ops.simd import add_to, load, prefetch, splat, store, zeros
 from gptoss_lab.ops.target import DIGITS_FOR_MANY, LANES
@@ -26,7 +26,6 @@ from gptoss_lab.ops.vectors import (
     INTS,
     Ints,
     array_of,
-    call,
     columns_of_four,
     constant,
     emitted,
@@ -115,14 +114,14 @@ def _make_add(n_vectors):
         for block in range(n_blocks):
             weights, at = blocks + block * _BLOCK_OF_ROWS, x + block * BLOCK
             if ahead:
-                for row in range(2 * block, 2 * block + 2):
-                    for line in range(0, BLOCKS * _ENTRY, 64):
+                for row in range(CHUNK * block // n_blocks, CHUNK * (block + 1) // n_blocks):
+                    for line in range(0, n_blocks * _ENTRY, 64):
                         prefetch(ahead + row * row_bytes + line)
             products = _no_products(n_sums)
             for digit in range(n_digits):
                 products = _add_digit(products, weights, at + digit * 2 * PART, stride)
-            totals = _add_scaled(totals, products, weights + _WEIGHTS * _VECTOR, at, stride)
-        add_to(sums, 2 * _VECTOR, _VECTOR, totals, 2)
+            totals = _add_scaled(totals, products, weights, at, stride)
+        add_to(sums, _VECTOR, 2 * _VECTOR, totals, n_vectors)
 
     return add
 
@@ -169,47 +168,53 @@ def _no_products(builder, n):
 
 @intrinsic
 def _add_digit(typingctx, sums, weights, x, stride):
-    """sums[vector, half], making room for one digit more, + what the weights of a block and this digit have for
+    """sums[half, vector], making room for one digit more, + what the weights of a block and this digit have for
     products.
     """
 
     def codegen(context, builder, _, values):
         sums, weights, x, stride = values
-        totals = [builder.shl(total, constant(INTS, BITS[-1])) for total in items_of(builder, sums)]
+        totals = shifted(builder, items_of(builder, sums), -1)
         for i in range(_WEIGHTS):
-            halves = [
-                load_from(builder, builder.add(weights, I64(i * _VECTOR)), INTS, I64(_HALF), half) for half in range(2)
-            ]
-            for vector in range(len(totals) // 2):
-                digit = splat_of(builder, load_from(builder, builder.add(x, I64(4 * i)), I32, stride, vector), INTS)
-                for half, row in enumerate(halves):
-                    to = 2 * vector + half
-                    totals[to] = call(builder, "llvm.x86.avx512.vpdpbusd.512", INTS, totals[to], row, digit)
+            halves = _halves(builder, weights, i)
+            digits = [_everywhere(builder, x, 4 * i, stride, vector) for vector in range(len(totals) // 2)]
+            totals = add_byte_products(builder, totals, halves, digits)
         return array_of(builder, totals)
 
     return signature(sums, sums, *[types.int64] * 3), codegen
 
 
 @intrinsic
-def _add_scaled(typingctx, totals, sums, scales, x, stride):
-    """totals[vector, half] + a block's sums, corrected, times scale and factor."""
+def _add_scaled(typingctx, totals, sums, weights, x, stride):
+    """totals[half, vector] + a block's sums, corrected, times scale and factor."""
 
     def codegen(context, builder, _, values):
-        totals, sums, scales, x, stride = values
+        totals, sums, weights, x, stride = values
         totals, sums = items_of(builder, totals), items_of(builder, sums)
-        halves = [load_from(builder, scales, INTS, I64(_HALF), half) for half in range(2)]
-        for vector in range(len(totals) // 2):
-            correction, factor = (
-                splat_of(builder, load_from(builder, builder.add(x, I64(which * PART)), I32, stride, vector), INTS)
-                for which in (CORRECTION, FACTOR)
-            )
-            for half, scale in enumerate(halves):
-                to = 2 * vector + half
-                term = builder.sitofp(builder.add(sums[to], correction), FLOATS)
-                totals[to] = fma_of(builder, term, scaled_in_exponents(builder, scale, factor), totals[to])
+        n = len(totals) // 2
+        corrections, factors = (
+            [_everywhere(builder, x, which * PART, stride, vector) for vector in range(n)]
+            for which in (CORRECTION, FACTOR)
+        )
+        for half, scales in enumerate(_halves(builder, weights, _WEIGHTS)):
+            for vector in range(n):
+                i = half * n + vector
+                term = builder.sitofp(builder.add(sums[i], corrections[vector]), FLOATS)
+                totals[i] = fma_of(builder, term, scaled_in_exponents(builder, scales, factors[vector]), totals[i])
         return array_of(builder, totals)
 
     return signature(totals, totals, sums, *[types.int64] * 3), codegen
+
+
+def _halves(builder: ir.IRBuilder, block: Any, which: int) -> list:
+    """One of a block's vectors, for either half of the rows."""
+    at = builder.add(block, I64(which * _VECTOR))
+    return [load_from(builder, at, INTS, I64(_HALF), half) for half in range(2)]
+
+
+def _everywhere(builder: ir.IRBuilder, x: Any, offset: int, stride: Any, vector: int) -> Any:
+    """A word of a vector, in all lanes."""
+    return splat_of(builder, load_from(builder, builder.add(x, I64(offset)), I32, stride, vector), INTS)
 
 
 @device

@@ -186,7 +186,7 @@ def experts_in_dots(
     factors: int,
 ) -> None:
     """out = (down swiglu(gate_up x + bias) + bias) * factors, for those of n vectors that belong to a group."""
-    hidden_size = n * down.n_in
+    hidden_size = -(-n * down.n_in // _PAGE) * _PAGE
     with lock:
         hidden = scratch(hidden_size + max(_dots_floats(gate_up, n), _dots_floats(down, n)))
         memory = hidden + 4 * hidden_size
@@ -197,7 +197,7 @@ def experts_in_dots(
 def _dots_floats(matrices: Matrices, n: int) -> int:
     """The memory that n vectors and the threads need."""
     each = n * dot_kernels.vector_floats(matrices.format, matrices.n_in)
-    return _PAGE + dot_kernels.scratch_floats(threads()) + each * (threads() if n <= _FEW else 1)
+    return dot_kernels.scratch_floats(threads()) + each * (threads() if n <= _FEW else 1)
 
 
 def _dots(
@@ -206,13 +206,13 @@ def _dots(
     n: int,
     x: Rows,
     out: Rows,
-    memory: int,
+    own: int,
     precision: Precision,
     *,
     factors: int = 0,
     swiglu_limit: float | None = None,
 ) -> None:
-    own = -(-memory // (4 * _PAGE)) * 4 * _PAGE
+    """own: memory for the threads and, behind it, for the vectors; on a page boundary."""
     vectors = own + 4 * dot_kernels.scratch_floats(threads())
     job = dots_job(matrices, groups, x, out, vectors, own, factors=factors, swiglu_limit=swiglu_limit)
     job = job._replace(order=order_of(matrices, precision))
