@@ -154,8 +154,13 @@ def _sums_of_run(builder: ir.IRBuilder, rows: list, vectors: range, part: Callab
 def add_byte_products(builder: ir.IRBuilder, totals: list, rows: list, columns: list) -> list:
     """totals[row, column] + the products of bytes, each four added up; for AVX-512."""
     pairs = [(row, column) for row in rows for column in columns]
-    operands = [(total, *pair) for total, pair in zip(totals, pairs, strict=True)]
-    return [call(builder, "llvm.x86.avx512.vpdpbusd.512", INTS, *each) for each in operands]
+    return [add_bytes(builder, total, *pair) for total, pair in zip(totals, pairs, strict=True)]
+
+
+def add_bytes(builder: ir.IRBuilder, total: Any, unsigned: Any, signed: Any) -> Any:
+    """total + the products of bytes without and with a sign, each four added up; for AVX-512."""
+    operands = [builder.bitcast(vector, total.type) for vector in (unsigned, signed)]
+    return call(builder, f"llvm.x86.avx512.vpdpbusd.{32 * total.type.count}", total.type, total, *operands)
 
 
 def shifted(builder: ir.IRBuilder, totals: list, digit: int) -> list:

@@ -1,6 +1,6 @@
 """Vectors as whole numbers of three digits, for weights of MXFP4: each weight is looked up once, as a byte, and an
 instruction multiplies four times as many as in float32. For CPUs with BYTE_DOTS (see `target`). How weights meet few of
-them is in `digit_products`, and how they meet many in `looked_up`.
+them is in `digit_products`; how they meet many, for whom digits are stored otherwise, in `looked_up` and `winograd`.
 
 Each block of 32 elements has a factor of its own, so that its largest comes near 2^22: as exact, next to that, as
 float32, or nearly so. Twice a weight is a whole number from -12 to 12, and sums of whole numbers are exact: that of a
@@ -25,7 +25,6 @@ from gptoss_lab.ops.vectors import (
     columns_of_four,
     constant,
     emitted,
-    emitted_sized,
     load_from,
     pointer,
     shuffled,
@@ -40,14 +39,8 @@ PART = 16
 """Bytes of a vector that belong to one block."""
 DIGITS, CORRECTION, FACTOR = 3, 6, 7
 
-BLOCK = VECTORS * PART
-"""Bytes of a vector's block where its parts stand side by side, for weights that are looked up once (see `looked_up`).
-"""
-
-FEW_DIGITS = 2
-"""They say more than bfloat16 does."""
 BITS = (7, 8) if INSTRUCTION_SET == "avx2" else (8, 8)
-"""What the last two of three digits take, or the last one of two; the first takes 8."""
+"""What the last two digits take; the first takes 8."""
 OFFSET = 12
 """Makes twice a weight a number without a sign."""
 
@@ -66,43 +59,22 @@ _LEAST = 2.0**-55 if IN_EXPONENTS else 1e-30  # what is smaller counts as this, 
 _ROOM = 2**31 // (OFFSET * 32) - 1
 
 _FLOATS_OF_HALF, _INTS_OF_HALF, _BYTES_OF_HALF = (ir.VectorType(kind, 16) for kind in (F32, I32, I8))  # half a block
-_FLOATS_OF_PART, _INTS_OF_PART = ir.VectorType(F32, 4), ir.VectorType(I32, 4)
+_INTS_OF_PART = ir.VectorType(I32, 4)
 
 
-@emitted_sized(lambda n: types.void, *[types.int64] * 3)
-def store_digits(builder, x, to, stride, n_digits):
+@emitted(types.void, *[types.int64] * 3)
+def store_digits(builder, x, to, stride):
     """Puts 32 elements where they meet a block: into its parts of vectors, the first of which is at `to`, the next
     `stride` bytes on.
-
-    As three digits; or, rounded to bfloat16 before, as two.
     """
     if not BYTE_DOTS:  # nobody may ask for it
         return
-    halves = [load_from(builder, x, _FLOATS_OF_HALF, I64(64), half) for half in range(2)]
-    factor = _factor(builder, _largest(builder, halves), n_digits)
-    if n_digits == FEW_DIGITS:
-        halves = [_in_bfloat16(builder, half) for half in halves]
-    inverse = splat_of(builder, builder.fdiv(F32(0.5), factor), _FLOATS_OF_HALF)  # twice the weights meet them
-    whole = [_nearest_ints(builder, builder.fmul(half, inverse)) for half in halves]
-    parts = [shuffled(builder, whole[0], whole[1], range(odd, 32, 2)) for odd in range(2)]
-    offsets = builder.mul(_sums_of_four(builder, builder.add(*parts)), constant(_INTS_OF_PART, -OFFSET))
-    if IN_EXPONENTS:
-        factor = _before_scale(builder, factor)
-    vectors = {CORRECTION: offsets, FACTOR: splat_of(builder, factor, _FLOATS_OF_PART)}
-    for digit in reversed(range(n_digits)):
-        for odd in range(2):
-            rest, last = _last_digit(builder, parts[odd], BITS[digit - n_digits]) if digit else (None, parts[odd])
-            vectors[2 * digit + odd], parts[odd] = builder.trunc(last, _BYTES_OF_HALF), rest
-    for which, vector in vectors.items():
+    numbers, factor = whole_numbers(builder, x, reach_of(127, BITS))
+    offsets = builder.mul(_sums_of_four(builder, builder.add(*numbers)), constant(_INTS_OF_PART, -OFFSET))
+    vectors = [builder.trunc(vector, _BYTES_OF_HALF) for digit in digits_of(builder, numbers, BITS) for vector in digit]
+    vectors += [offsets, splat_of(builder, factor, ir.VectorType(factor.type, 4))]
+    for which, vector in enumerate(vectors):
         builder.store(vector, pointer(builder, to, vector.type, stride, which), align=4)
-
-
-@emitted(types.void, types.int64)
-def join_block(builder, block):
-    """Makes a vector's block, all parts of which stand side by side, one that a whole block's sum meets."""
-    at = pointer(builder, block, _INTS_OF_PART, I64(PART), CORRECTION)
-    total = call(builder, "llvm.vector.reduce.add.v4i32", I32, builder.load(at, align=4))
-    builder.store(splat_of(builder, total, _INTS_OF_PART), at, align=4)
 
 
 @emitted(types.void, types.int64)
@@ -126,6 +98,38 @@ def join_run(builder, first):
     put(columns(FACTOR)[0], FACTOR)  # the same in all of them
 
 
+def whole_numbers(builder: ir.IRBuilder, x: Any, reach: int, in_bfloat16: bool = False) -> tuple[list, Any]:
+    """32 elements as multiples of a factor, up to `reach` and a little further, for what may come of rounding: those at
+    even places, and those at odd ones. And the factor, as it meets sums of products with twice the weights.
+    """
+    halves = [load_from(builder, x, _FLOATS_OF_HALF, I64(64), half) for half in range(2)]
+    factor = _factor(builder, _largest(builder, halves), reach)
+    if in_bfloat16:
+        halves = [_in_bfloat16(builder, half) for half in halves]
+    inverse = splat_of(builder, builder.fdiv(F32(0.5), factor), _FLOATS_OF_HALF)  # twice the weights meet them
+    whole = [_nearest_ints(builder, builder.fmul(half, inverse)) for half in halves]
+    parts = [shuffled(builder, whole[0], whole[1], range(odd, 32, 2)) for odd in range(2)]
+    return parts, _before_scale(builder, factor) if IN_EXPONENTS else factor
+
+
+def reach_of(first: int, bits: tuple[int, ...]) -> int:
+    """What numbers may reach whose first digit is not to go beyond `first`; so that a sum of products has room too."""
+    *between, last = bits
+    for n in between:
+        first = (first << n) + (1 << n - 1) - 1
+    return min(first << last, _ROOM)
+
+
+def digits_of(builder: ir.IRBuilder, numbers: list, bits: tuple[int, ...]) -> list:
+    """The digits of vectors of numbers, the highest first; digits after that one take so many bits."""
+    digits: list = []
+    for n in reversed(bits):
+        both = [_last_digit(builder, vector, n) for vector in numbers]
+        numbers, last = ([each[which] for each in both] for which in range(2))
+        digits.insert(0, last)
+    return [numbers, *digits]
+
+
 def _last_digit(builder: ir.IRBuilder, numbers: Any, bits: int) -> tuple[Any, Any]:
     """Numbers without their lowest bits, to the nearest, and what is left: a digit that may be negative."""
     half, shift = constant(_INTS_OF_HALF, 1 << bits - 1), constant(_INTS_OF_HALF, bits)
@@ -133,13 +137,9 @@ def _last_digit(builder: ir.IRBuilder, numbers: Any, bits: int) -> tuple[Any, An
     return rest, builder.sub(numbers, builder.shl(rest, shift))
 
 
-def _factor(builder: ir.IRBuilder, largest: Any, n_digits: int) -> Any:
+def _factor(builder: ir.IRBuilder, largest: Any, reach: int) -> Any:
     """What a block's digits are multiples of, halved as the weights are doubled."""
-    reach = 127
-    for bits in BITS[1 - n_digits : -1]:
-        reach = (reach << bits) + (1 << bits - 1) - 1
-    reach <<= BITS[-1]  # digits reach a little further, for what may come of rounding
-    factor = builder.fmul(largest, F32(0.5 / min(reach, _ROOM)))
+    factor = builder.fmul(largest, F32(0.5 / reach))
     if not IN_EXPONENTS:
         return factor
     # The next larger number of bfloat16: the lower half of what is stored has to be zero.

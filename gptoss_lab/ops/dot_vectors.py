@@ -3,12 +3,13 @@
 import numpy as np
 
 from gptoss_lab.ops.compile import device
-from gptoss_lab.ops.digits import BLOCK, DIGITS, FEW_DIGITS, PART, RUN, VECTORS, join_block, join_run, store_digits
+from gptoss_lab.ops.digits import DIGITS, PART, RUN, VECTORS, join_run, store_digits
 from gptoss_lab.ops.dot_sums import CHUNK, IN_DIGITS_ALWAYS
 from gptoss_lab.ops.formats import BFLOAT16, MXFP4, PAIRS, SCALES, STEP, element
 from gptoss_lab.ops.looked_up import BLOCKS
 from gptoss_lab.ops.simd import deinterleave, get_float, load, pair_of, pairs_in_row, set_float, set_int, store
 from gptoss_lab.ops.target import BYTE_DOTS, DIGITS_FOR_MANY, INSTRUCTION_SET, LANES
+from gptoss_lab.ops.winograd import BLOCK, FEW_DIGITS, store_block
 
 # How vectors meet weights: as they are, rounded to pairs of bfloat16, or as digits (see `digits`), for a step of
 # weights at a time, for a run of steps, or for blocks that are looked up once for all of them.
@@ -91,7 +92,7 @@ def _put_digits(x, n, length, in_runs, to):
     for block in range(length // 32):
         at = to + block // SCALES * VECTORS * STEP + block % SCALES * PART
         if 32 * block < n:
-            store_digits(x + 4 * 32 * block, at, STEP, DIGITS)
+            store_digits(x + 4 * 32 * block, at, STEP)
         else:
             for word in range(VECTORS * PART // 8):
                 set_int(at + word // 2 * STEP + word % 2 * 8, 0)
@@ -105,7 +106,6 @@ def _put_blocks(x, n, n_digits, to):
     for block in range(n // 32):
         at = to + block * BLOCK
         if n_digits == FEW_DIGITS:
-            store_digits(x + 4 * 32 * block, at, PART, FEW_DIGITS)
+            store_block(x + 4 * 32 * block, at, FEW_DIGITS)
         else:
-            store_digits(x + 4 * 32 * block, at, PART, DIGITS)
-        join_block(at)
+            store_block(x + 4 * 32 * block, at, DIGITS)

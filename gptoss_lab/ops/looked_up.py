@@ -1,5 +1,5 @@
-"""Weights of MXFP4 that many vectors of digits meet (see `digits`): looked up once for all of them, with a row in each
-lane.
+"""Weights of MXFP4 that many vectors of digits meet (see `winograd`): looked up once for all of them, with a row in
+each lane.
 
 So a block's sum is one lane's, each digit of a vector is the same for all lanes, and nothing is left to add up across
 them. What is looked up of some blocks of 32 rows stays in the L1 cache, where all vectors meet it. (As in Goto and van
@@ -14,8 +14,8 @@ from numba.core.typing.templates import signature
 from numba.extending import intrinsic
 
 from gptoss_lab.ops.compile import device, inner_loop
-from gptoss_lab.ops.digit_products import add_byte_products, doubled, in_ones, scaled_in_exponents, shifted
-from gptoss_lab.ops.digits import BLOCK, CORRECTION, FACTOR, PART
+from gptoss_lab.ops.digit_products import add_bytes, doubled, in_ones, scaled_in_exponents
+from gptoss_lab.ops.digits import CORRECTION, DIGITS, FACTOR, PART
 from gptoss_lab.ops.dot_sums import CHUNK
 from gptoss_lab.ops.simd import add_to, load, prefetch, splat, store, zeros
 from gptoss_lab.ops.target import DIGITS_FOR_MANY, LANES
@@ -29,21 +29,24 @@ from gptoss_lab.ops.vectors import (
     columns_of_four,
     constant,
     emitted,
-    emitted_sized,
     fma_of,
+    in_order,
     items_of,
     load_from,
     pointer,
     shuffled,
     splat_of,
 )
+from gptoss_lab.ops.winograd import BITS, BLOCK, FEW_DIGITS, add_crossed, correction_of
 
 BLOCKS = 16
 """Of a row, which are looked up together; fewer a row may not have."""
 
 _VECTOR = 4 * LANES
-_WEIGHTS = 8  # vectors of a block: in each lane four bytes of a row, those at even places first, then those at odd ones
-_HALF = (_WEIGHTS + 1) * _VECTOR  # of the rows: their weights, then their scales, in the highest byte of each lane
+# Vectors of a block, with a row in each lane: four bytes of those at even places, four times, and of those at odd ones;
+# the scale, in the highest byte; and what a digit's sums are corrected by on the weights' account.
+_EVEN, _ODD, _SCALES, _CORRECTION = 0, 4, 8, 9
+_HALF = 10 * _VECTOR
 _BLOCK_OF_ROWS = 2 * _HALF
 _ENTRY = 16  # bytes of a block in a row
 MEMORY = BLOCKS * _BLOCK_OF_ROWS
@@ -89,13 +92,13 @@ def _add_products(blocks, n_blocks, x, stride, n_digits, n, sums, ahead, row_byt
     i = 0
     while i < n:
         at, to = x + i * stride, sums + 2 * i * _VECTOR
-        if n - i >= 6:
-            _add_six(blocks, n_blocks, at, stride, n_digits, to, ahead, row_bytes)
-            i += 6
-        elif n - i >= 4:
+        if n - i >= 4 and n - i != 5:  # five: three and two
             _add_four(blocks, n_blocks, at, stride, n_digits, to, ahead, row_bytes)
             i += 4
-        elif n - i >= 2:
+        elif n - i >= 3:
+            _add_three(blocks, n_blocks, at, stride, n_digits, to, ahead, row_bytes)
+            i += 3
+        elif n - i == 2:
             _add_two(blocks, n_blocks, at, stride, n_digits, to, ahead, row_bytes)
             i += 2
         else:
@@ -111,15 +114,17 @@ def _make_add(n_vectors):
     def add(blocks, n_blocks, x, stride, n_digits, sums, ahead, row_bytes):
         """The same for n_vectors vectors, whose sums are in registers together."""
         totals = zeros(n_sums)
+        rows_each = (CHUNK + n_blocks - 1) // n_blocks
         for block in range(n_blocks):
             weights, at = blocks + block * _BLOCK_OF_ROWS, x + block * BLOCK
             if ahead:
-                for row in range(CHUNK * block // n_blocks, CHUNK * (block + 1) // n_blocks):
+                for row in range(rows_each * block, min(rows_each * (block + 1), CHUNK)):
                     for line in range(0, n_blocks * _ENTRY, 64):
                         prefetch(ahead + row * row_bytes + line)
-            products = _no_products(n_sums)
-            for digit in range(n_digits):
-                products = _add_digit(products, weights, at + digit * 2 * PART, stride)
+            if n_digits == FEW_DIGITS:
+                products = _products(weights, at, stride, n_vectors, FEW_DIGITS)
+            else:
+                products = _products(weights, at, stride, n_vectors, DIGITS)
             totals = _add_scaled(totals, products, weights, at, stride)
         add_to(sums, _VECTOR, 2 * _VECTOR, totals, n_vectors)
 
@@ -129,9 +134,14 @@ def _make_add(n_vectors):
 @emitted(types.void, types.int64, types.int64, types.int64)
 def _look_up(builder, weights, row_bytes, to):
     """A block of each of LANES rows."""
+    vectors = {}
+    correction = constant(INTS, 0)
     for i, words in enumerate(_columns(builder, weights, row_bytes)):
-        for odd, weights_of_four in enumerate(doubled(builder, words)):
-            builder.store(weights_of_four, pointer(builder, to, INTS, I64(_VECTOR), 4 * odd + i), align=4)
+        even, odd = doubled(builder, words)
+        vectors[_EVEN + i], vectors[_ODD + i] = even, odd
+        correction = correction_of(builder, correction, even, odd)
+    for which, vector in [*vectors.items(), (_CORRECTION, correction)]:
+        builder.store(vector, pointer(builder, to, INTS, I64(_VECTOR), which), align=4)
 
 
 @emitted(types.void, types.int64, types.int64, types.int64)
@@ -141,7 +151,7 @@ def _spread_scales(builder, scales, scale_bytes, to):
         for byte in range(4):
             moved = builder.shl(words, constant(INTS, 24 - 8 * byte))
             highest = builder.and_(moved, constant(INTS, -0x1000000))
-            at = builder.add(to, I64(_WEIGHTS * _VECTOR))
+            at = builder.add(to, I64(_SCALES * _VECTOR))
             builder.store(highest, pointer(builder, at, INTS, I64(_BLOCK_OF_ROWS), 4 * i + byte), align=4)
 
 
@@ -161,45 +171,59 @@ def _columns(builder: ir.IRBuilder, rows: Any, row_bytes: Any) -> list:
     return columns_of_four(builder, joined)
 
 
-@emitted_sized(lambda n: types.UniTuple(Ints, n))
-def _no_products(builder, n):
-    return ir.Constant(ir.ArrayType(INTS, n), None)
-
-
-@intrinsic
-def _add_digit(typingctx, sums, weights, x, stride):
-    """sums[half, vector], making room for one digit more, + what the weights of a block and this digit have for
-    products.
-    """
+@intrinsic(prefer_literal=True)
+def _products(typingctx, weights, x, stride, n_vectors, n_digits):
+    """[half, vector]: the sums of products of a block of weights and n_vectors vectors of n_digits digits."""
+    n, last = n_vectors.literal_value, n_digits.literal_value - 1
 
     def codegen(context, builder, _, values):
-        sums, weights, x, stride = values
-        totals = shifted(builder, items_of(builder, sums), -1)
-        for i in range(_WEIGHTS):
-            halves = _halves(builder, weights, i)
-            digits = [_everywhere(builder, x, 4 * i, stride, vector) for vector in range(len(totals) // 2)]
-            totals = add_byte_products(builder, totals, halves, digits)
-        return array_of(builder, totals)
+        weights, x, stride, *_ = values
 
-    return signature(sums, sums, *[types.int64] * 3), codegen
+        def word(part: int, vector: int, i: int = 0) -> Any:
+            return _everywhere(builder, x, part * PART + 4 * i, stride, vector)
+
+        corrections = [correction for correction in _halves(builder, weights, _CORRECTION) for _ in range(n)]
+        higher, lowest = list(corrections), 2 * [word(CORRECTION, vector) for vector in range(n)]
+        for digit in range(last):
+            if digit:
+                higher = _followed(builder, higher, BITS[digit - 1], corrections)
+            for i in range(4):
+                in_order(builder)
+                even, odd = _halves(builder, weights, _EVEN + i), _halves(builder, weights, _ODD + i)
+                for vector in range(n):
+                    both = [word(2 * digit + place, vector, i) for place in range(2)]
+                    for half, pair in enumerate(zip(even, odd, strict=True)):
+                        sum = half * n + vector
+                        higher[sum] = add_crossed(builder, higher[sum], pair, both)
+                    for place in [digit] if last == 2 else range(2):  # each place once
+                        one = word(2 * last + place, vector, i)
+                        for half, row in enumerate((even, odd)[place]):
+                            sum = half * n + vector
+                            lowest[sum] = add_bytes(builder, lowest[sum], row, one)
+        return array_of(builder, _followed(builder, higher, BITS[-1], lowest))
+
+    return signature(types.UniTuple(Ints, 2 * n), *[types.int64] * 3, n_vectors, n_digits), codegen
+
+
+def _followed(builder: ir.IRBuilder, totals: list, bits: int, lower: list) -> list:
+    """Totals, and after them what is lower, by so many bits."""
+    shift = constant(INTS, bits)
+    return [builder.add(builder.shl(total, shift), low) for total, low in zip(totals, lower, strict=True)]
 
 
 @intrinsic
 def _add_scaled(typingctx, totals, sums, weights, x, stride):
-    """totals[half, vector] + a block's sums, corrected, times scale and factor."""
+    """totals[half, vector] + a block's sums, times scale and factor."""
 
     def codegen(context, builder, _, values):
         totals, sums, weights, x, stride = values
         totals, sums = items_of(builder, totals), items_of(builder, sums)
         n = len(totals) // 2
-        corrections, factors = (
-            [_everywhere(builder, x, which * PART, stride, vector) for vector in range(n)]
-            for which in (CORRECTION, FACTOR)
-        )
-        for half, scales in enumerate(_halves(builder, weights, _WEIGHTS)):
+        factors = [_everywhere(builder, x, FACTOR * PART, stride, vector) for vector in range(n)]
+        for half, scales in enumerate(_halves(builder, weights, _SCALES)):
             for vector in range(n):
                 i = half * n + vector
-                term = builder.sitofp(builder.add(sums[i], corrections[vector]), FLOATS)
+                term = builder.sitofp(sums[i], FLOATS)
                 totals[i] = fma_of(builder, term, scaled_in_exponents(builder, scales, factors[vector]), totals[i])
         return array_of(builder, totals)
 
@@ -223,4 +247,4 @@ def _nothing(weights, row_bytes, scales, scale_bytes, x, stride, n_digits, n, su
 
 
 sums_looked_up = _sums_looked_up if DIGITS_FOR_MANY else _nothing
-_add_one, _add_two, _add_four, _add_six = (_make_add(n) for n in (1, 2, 4, 6))
+_add_one, _add_two, _add_three, _add_four = (_make_add(n) for n in (1, 2, 3, 4))

@@ -133,6 +133,13 @@ def hidden(builder: ir.IRBuilder, value: ir.Constant) -> Any:
     return load_from(builder, builder.call(same, [builder.ptrtoint(place, I64)]), value.type, align=64)
 
 
+def in_order(builder: ir.IRBuilder) -> None:
+    """What reads memory before this stays before it, and what reads it after stays after. Then LLVM neither keeps in
+    registers what is read once more, nor puts off what waits for it.
+    """
+    builder.call(ir.InlineAsm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", side_effect=True), [])
+
+
 def fma_of(builder: ir.IRBuilder, a: Any, b: Any, c: Any) -> Any:
     # fmuladd is one instruction where the CPU has it; fma would call a slow function where it has not.
     return call(builder, f"llvm.fmuladd.v{LANES}f32", FLOATS, a, b, c)
