@@ -193,13 +193,13 @@ def _products(typingctx, weights, x, stride, n_vectors, n_digits):
                 for vector in range(n):
                     both = [word(2 * digit + place, vector, i) for place in range(2)]
                     for half, pair in enumerate(zip(even, odd, strict=True)):
-                        sum = half * n + vector
-                        higher[sum] = add_crossed(builder, higher[sum], pair, both)
+                        at = half * n + vector
+                        higher[at] = add_crossed(builder, higher[at], pair, both)
                     for place in [digit] if last == 2 else range(2):  # each place once
                         one = word(2 * last + place, vector, i)
                         for half, row in enumerate((even, odd)[place]):
-                            sum = half * n + vector
-                            lowest[sum] = add_bytes(builder, lowest[sum], row, one)
+                            at = half * n + vector
+                            lowest[at] = add_bytes(builder, lowest[at], row, one)
         return array_of(builder, _followed(builder, higher, BITS[-1], lowest))
 
     return signature(types.UniTuple(Ints, 2 * n), *[types.int64] * 3, n_vectors, n_digits), codegen
