@@ -114,13 +114,14 @@ def _make_add(n_vectors):
     def add(blocks, n_blocks, x, stride, n_digits, sums, ahead, row_bytes):
         """The same for n_vectors vectors, whose sums are in registers together."""
         totals = zeros(n_sums)
-        rows_each = (CHUNK + n_blocks - 1) // n_blocks
+        rows_each = (CHUNK + n_blocks - 1) // n_blocks  # to be asked for with each block
         for block in range(n_blocks):
             weights, at = blocks + block * _BLOCK_OF_ROWS, x + block * BLOCK
             if ahead:
-                for row in range(rows_each * block, min(rows_each * (block + 1), CHUNK)):
-                    for line in range(0, n_blocks * _ENTRY, 64):
-                        prefetch(ahead + row * row_bytes + line)
+                for _ in range(rows_each):
+                    for line in range(0, BLOCKS * _ENTRY, 64):
+                        prefetch(ahead + line)
+                    ahead += row_bytes
             if n_digits == FEW_DIGITS:
                 products = _products(weights, at, stride, n_vectors, FEW_DIGITS)
             else:
