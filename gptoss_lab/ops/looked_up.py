@@ -92,13 +92,10 @@ def _add_products(blocks, n_blocks, x, stride, n_digits, n, sums, ahead, row_byt
     i = 0
     while i < n:
         at, to = x + i * stride, sums + 2 * i * _VECTOR
-        if n - i >= 4 and n - i != 5:  # five: three and two
-            _add_four(blocks, n_blocks, at, stride, n_digits, to, ahead, row_bytes)
-            i += 4
-        elif n - i >= 3:
+        if n - i >= 3 and n - i != 4:  # four: two and two
             _add_three(blocks, n_blocks, at, stride, n_digits, to, ahead, row_bytes)
             i += 3
-        elif n - i == 2:
+        elif n - i >= 2:
             _add_two(blocks, n_blocks, at, stride, n_digits, to, ahead, row_bytes)
             i += 2
         else:
@@ -196,11 +193,12 @@ def _products(typingctx, weights, x, stride, n_vectors, n_digits):
                     for half, pair in enumerate(zip(even, odd, strict=True)):
                         at = half * n + vector
                         higher[at] = add_crossed(builder, higher[at], pair, both)
-                    for place in [digit] if last == 2 else range(2):  # each place once
-                        one = word(2 * last + place, vector, i)
-                        for half, row in enumerate((even, odd)[place]):
-                            at = half * n + vector
-                            lowest[at] = add_bytes(builder, lowest[at], row, one)
+                    for half in range(2):
+                        in_order(builder)  # a word that is read for one product alone needs no register
+                        at = half * n + vector
+                        for place in [digit] if last == 2 else range(2):  # each place once
+                            one = word(2 * last + place, vector, i)
+                            lowest[at] = add_bytes(builder, lowest[at], (even, odd)[place][half], one)
         return array_of(builder, _followed(builder, higher, BITS[-1], lowest))
 
     return signature(types.UniTuple(Ints, 2 * n), *[types.int64] * 3, n_vectors, n_digits), codegen
@@ -248,4 +246,4 @@ def _nothing(weights, row_bytes, scales, scale_bytes, x, stride, n_digits, n, su
 
 
 sums_looked_up = _sums_looked_up if DIGITS_FOR_MANY else _nothing
-_add_one, _add_two, _add_three, _add_four = (_make_add(n) for n in (1, 2, 3, 4))
+_add_one, _add_two, _add_three = (_make_add(n) for n in (1, 2, 3))
