@@ -22,7 +22,7 @@ from torch import Tensor
 from gptoss_lab import int8, mxfp4
 from gptoss_lab.int8 import Int8
 from gptoss_lab.mxfp4 import Mxfp4
-from gptoss_lab.ops import compile, numba_ops, products
+from gptoss_lab.ops import Precision, compile, numba_ops, products
 from gptoss_lab.ops.target import BFLOAT16_DOTS, INSTRUCTION_SET, LANES
 
 DTYPES = [torch.float32, torch.bfloat16]
@@ -253,6 +253,16 @@ def test_what_is_no_number_shows_in_every_product(bad: float, n_tokens: int, n_o
 
 
 with_bfloat16 = pytest.mark.skipif(not BFLOAT16_DOTS, reason="no AVX512_BF16 here; a CPU that has it runs this")
+
+
+@pytest.mark.parametrize("precision, most", [("float32", 3e-6), pytest.param("bfloat16", 1e-4, marks=with_bfloat16)])
+def test_neighbours_as_large_as_can_be(precision: Precision, most: float) -> None:
+    """Kernels may add elements and weights of neighbours, whichever of them are negative."""
+    signs = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * 2)
+    sizes = torch.linspace(0.5, 1, 8).bfloat16().repeat_interleave(4).unsqueeze(1)
+    x, weight = sizes * signs.repeat(8, 256), mxfp4.encode(6 * signs.repeat(8, 256))
+    error = numba_ops.linear(x, weight, None, precision).double() - oracles.linear(x, weight, None)
+    assert error.abs().max() < most * 6 * 512
 
 
 @with_bfloat16
