@@ -124,14 +124,14 @@ def _sums_of_step(builder: ir.IRBuilder, rows: list, vectors: range, part: Calla
     def add(totals: list, digit: int) -> list:
         for odd in range(2):
             columns = [part(vector, 2 * digit + odd) for vector in vectors]
-            totals = add_byte_products(builder, totals, [row[odd] for row in weights], columns)
+            totals = _add_byte_products(builder, totals, [row[odd] for row in weights], columns)
         return totals
 
     higher = [constant(INTS, 0) for _ in rows for _ in vectors]
     for digit in range(DIGITS - 1):
-        higher = add(shifted(builder, higher, digit - DIGITS) if digit else higher, digit)
+        higher = add(_shifted(builder, higher, BITS[digit - DIGITS]) if digit else higher, digit)
     last = add([part(vector, CORRECTION) for _ in rows for vector in vectors], DIGITS - 1)
-    return _sums(builder, shifted(builder, higher, -1), last)
+    return followed(builder, higher, BITS[-1], last)
 
 
 def _sums_of_run(builder: ir.IRBuilder, rows: list, vectors: range, part: Callable[..., Any]) -> list:
@@ -144,14 +144,14 @@ def _sums_of_run(builder: ir.IRBuilder, rows: list, vectors: range, part: Callab
         for odd in range(2):
             for digit in range(DIGITS):
                 x = [part(vector, 2 * digit + odd, step) for vector in vectors]
-                sums[digit] = add_byte_products(builder, sums[digit], [row[odd] for row in weights], x)
+                sums[digit] = _add_byte_products(builder, sums[digit], [row[odd] for row in weights], x)
     total = sums[0]
     for digit in range(1, DIGITS):
-        total = _sums(builder, shifted(builder, total, digit - DIGITS), sums[digit])
+        total = followed(builder, total, BITS[digit - DIGITS], sums[digit])
     return total
 
 
-def add_byte_products(builder: ir.IRBuilder, totals: list, rows: list, columns: list) -> list:
+def _add_byte_products(builder: ir.IRBuilder, totals: list, rows: list, columns: list) -> list:
     """totals[row, column] + the products of bytes, each four added up; for AVX-512."""
     pairs = [(row, column) for row in rows for column in columns]
     return [add_bytes(builder, total, *pair) for total, pair in zip(totals, pairs, strict=True)]
@@ -163,13 +163,14 @@ def add_bytes(builder: ir.IRBuilder, total: Any, unsigned: Any, signed: Any) -> 
     return call(builder, f"llvm.x86.avx512.vpdpbusd.{32 * total.type.count}", total.type, total, *operands)
 
 
-def shifted(builder: ir.IRBuilder, totals: list, digit: int) -> list:
-    """Making room for a digit; -1 is the last."""
-    return [builder.shl(total, constant(INTS, BITS[digit])) for total in totals]
+def followed(builder: ir.IRBuilder, totals: list, bits: int, lower: list) -> list:
+    """Totals, and after them what is lower, by so many bits."""
+    return [builder.add(*both) for both in zip(_shifted(builder, totals, bits), lower, strict=True)]
 
 
-def _sums(builder: ir.IRBuilder, first: list, second: list) -> list:
-    return [builder.add(*both) for both in zip(first, second, strict=True)]
+def _shifted(builder: ir.IRBuilder, totals: list, bits: int) -> list:
+    """Making room for so many bits."""
+    return [builder.shl(total, constant(INTS, bits)) for total in totals]
 
 
 def _sums_in_two_steps(builder: ir.IRBuilder, rows: list, vectors: range, part: Callable[..., Any]) -> list:

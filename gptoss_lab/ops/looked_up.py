@@ -14,7 +14,7 @@ from numba.core.typing.templates import signature
 from numba.extending import intrinsic
 
 from gptoss_lab.ops.compile import device, inner_loop
-from gptoss_lab.ops.digit_products import add_bytes, doubled, in_ones, scaled_in_exponents
+from gptoss_lab.ops.digit_products import add_bytes, doubled, followed, in_ones, scaled_in_exponents
 from gptoss_lab.ops.digits import CORRECTION, DIGITS, FACTOR, PART
 from gptoss_lab.ops.dot_sums import CHUNK
 from gptoss_lab.ops.simd import add_to, load, prefetch, splat, store, zeros
@@ -184,7 +184,7 @@ def _products(typingctx, weights, x, stride, n_vectors, n_digits):
         higher, lowest = list(corrections), 2 * [word(CORRECTION, vector) for vector in range(n)]
         for digit in range(last):
             if digit:
-                higher = _followed(builder, higher, BITS[digit - 1], corrections)
+                higher = followed(builder, higher, BITS[digit - 1], corrections)
             for i in range(4):
                 in_order(builder)
                 even, odd = _halves(builder, weights, _EVEN + i), _halves(builder, weights, _ODD + i)
@@ -196,18 +196,12 @@ def _products(typingctx, weights, x, stride, n_vectors, n_digits):
                     for half in range(2):
                         in_order(builder)  # a word that is read for one product alone needs no register
                         at = half * n + vector
-                        for place in [digit] if last == 2 else range(2):  # each place once
+                        for place in range(2) if last == 1 else [digit]:  # beside two digits, one place each
                             one = word(2 * last + place, vector, i)
                             lowest[at] = add_bytes(builder, lowest[at], (even, odd)[place][half], one)
-        return array_of(builder, _followed(builder, higher, BITS[-1], lowest))
+        return array_of(builder, followed(builder, higher, BITS[-1], lowest))
 
     return signature(types.UniTuple(Ints, 2 * n), *[types.int64] * 3, n_vectors, n_digits), codegen
-
-
-def _followed(builder: ir.IRBuilder, totals: list, bits: int, lower: list) -> list:
-    """Totals, and after them what is lower, by so many bits."""
-    shift = constant(INTS, bits)
-    return [builder.add(builder.shl(total, shift), low) for total, low in zip(totals, lower, strict=True)]
 
 
 @intrinsic

@@ -4,8 +4,8 @@ alone and the other on the weights alone, so that a matrix and many vectors have
 
 In float32 this would lose what is small beside its neighbour. Whole numbers lose nothing: all of it is exact, modulo
 2^32. So it is for digits (see `digits`) that meet weights of MXFP4 looked up once for all vectors (see `looked_up`).
-AVX-512 CPUs add bytes in more units than they multiply them in. With the last digit multiplied as ever, and the one or
-two before it so, all units have about as much to do.
+Zen 4 adds bytes in more units than it multiplies them in. With the last digit multiplied as ever, and the one or two
+before it in such pairs, all units have about as much to do.
 
 Neighbours are the elements at an even place and at the odd one after it. Weights come with their OFFSET, which makes
 them bytes without a sign. One factor, the even place's digit and the odd place's weight, is made such a byte too; the
