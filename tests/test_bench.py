@@ -1,5 +1,6 @@
 """`gptoss-lab bench`: what a token costs, the machine's limits, the figures and how they are told."""
 
+import itertools
 import json
 import stat
 import sys
@@ -150,6 +151,24 @@ def test_recording_is_held_against_not_recording() -> None:
     ratios = rates.recorded_ratios(model, rounds.EVERYTHING, pairs=3, steps=2)
     assert len(ratios) == 3
     assert all(0 < ratio < 20 for ratio in ratios)
+
+
+@pytest.mark.parametrize(
+    ("readings", "expected"),
+    [
+        ([50, 48], (50, 1)),  # steady enough, whichever way it went
+        ([48, 50], (50, 1)),
+        ([50, 34, 33], (34, 2)),  # slower all of a sudden: what came then counts
+        ([33, 50, 34, 34], (34, 3)),
+        ([50, 34, 50, 34, 50, 34], (50, 4)),  # never steady: as it is, after some tries
+    ],
+)
+def test_what_memory_changed_under_is_measured_anew(
+    readings: list[int], expected: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remaining, runs = iter(readings), itertools.count(1)
+    monkeypatch.setattr(limits, "read_gb_s", lambda _: next(remaining))
+    assert rounds._while_steady([], lambda: next(runs)) == expected
 
 
 def test_without_its_unembedding_a_model_has_the_same_layers() -> None:

@@ -1,11 +1,11 @@
 """Rounds of measurement, the machine's limits and the model between them; then turns with llama.cpp."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import psutil
@@ -26,8 +26,11 @@ PAIRS = 20  # of decoding: watched and unwatched, llama.cpp and the model
 DEPTH = 8192  # tokens before the decoded ones
 MEMORY_DEPTH = 4096  # the same, while memory is looked at
 SEQUENCES, SHARED = 16, 256  # continuations of one prefix, and its tokens
+_STEADY, _TRIES = 0.1, 4  # so much less may be read than before or after; and how often it is tried
 
 EVERYTHING = ("routing", "attention", "residual")
+
+_Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True)
@@ -151,22 +154,38 @@ def _round(
 
 
 def _decoding(model: Transformer, bare: Transformer, memory: Sequence[np.ndarray]) -> dict[str, float]:
-    """Decoding, held against what the machine reads just before and after. bare: the model's layers alone."""
-    cost = bytes_of_token(model.config, model.running)
-    before = limits.read_gb_s(memory)
-    decode = rates.decode_seconds(model, DECODED)
-    layers = rates.decode_seconds(bare, DECODED)
-    read = max(before, limits.read_gb_s(memory))
-    deep = rates.decode_seconds(model, DECODED, min(DEPTH, model.config.n_ctx - DECODED))
-    together = rates.together_seconds(model, SEQUENCES, DECODED // SEQUENCES, SHARED)
+    """Decoding, held against what the machine reads meanwhile, and against itself. bare: the model's layers alone."""
+
+    def decode(depth: int = rates.CONTEXT) -> float:
+        return rates.decode_seconds(model, DECODED, depth)
+
+    def together() -> float:
+        return rates.together_seconds(model, SEQUENCES, DECODED // SEQUENCES, SHARED)
+
+    depth, cost = min(DEPTH, model.config.n_ctx - DECODED), bytes_of_token(model.config, model.running)
+    read, (whole, layers) = _while_steady(memory, lambda: (decode(), rates.decode_seconds(bare, DECODED)))
+    _, (shallow, deep) = _while_steady(memory, lambda: (decode(), decode(depth)))
+    _, (one, all_of_them) = _while_steady(memory, lambda: (decode(), together()))
     return {
         "read_gb_s": read,
-        "decode_tok_s": 1 / decode,
-        "decode_share_of_bandwidth": cost.total / decode / 1e9 / read,
+        "decode_tok_s": 1 / whole,
+        "decode_share_of_bandwidth": cost.total / whole / 1e9 / read,
         "decode_layers_share_of_bandwidth": cost.layers / layers / 1e9 / read,
-        "decode_at_depth_ratio": decode / deep,
-        "decode_together_ratio": SEQUENCES * decode / together,
+        "decode_at_depth_ratio": shallow / deep,
+        "decode_together_ratio": SEQUENCES * one / all_of_them,
     }
+
+
+def _while_steady(memory: Sequence[np.ndarray], run: Callable[[], _Found]) -> tuple[float, _Found]:
+    """What `run` gives while the machine reads memory about as fast just after as just before, and how fast that is, in
+    GB/s; after some tries, what it gives anyway. For some machines change by the minute.
+    """
+    after = limits.read_gb_s(memory)
+    for _ in range(_TRIES):
+        before, found, after = after, run(), limits.read_gb_s(memory)
+        if abs(before - after) <= _STEADY * max(before, after):
+            break
+    return max(before, after), found
 
 
 def _prefill(model: Transformer, name: str) -> dict[str, float]:
